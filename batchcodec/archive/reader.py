@@ -1,0 +1,400 @@
+"""Opens a `.cpack` file and gives random access to its items. Nothing in the file is trusted.
+
+    archive[5]          the sixth item of the dataset as it was packed
+    archive["a/b.png"]  the item of that name
+    archive[10:20]      a list of items
+
+Decoding an item decodes its group, whose pixels stay in a small cache; stored bytes are checked against their checksum, and
+decoded pixels against their digest. Reading is thread-safe: the file is read by position, and the cache has a lock.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import numpy as np
+
+from batchcodec.archive import digest, directory, wire
+from batchcodec.archive.directory import Row
+from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
+from batchcodec.archive.writer import ByteCount
+from batchcodec.codec import Codec
+from batchcodec.errors import (
+    BatchcodecError,
+    CorruptArchiveError,
+    CorruptGroupError,
+    ItemNotFoundError,
+    NotAnArchiveError,
+    PayloadError,
+    TruncatedArchiveError,
+    UnsupportedVersionError,
+)
+from batchcodec.types import JSON, Item, Pixels
+
+NOTES = "batchcodec:notes"
+"""The attribute that keeps `Item.notes`."""
+
+CACHE_BYTES = 64 << 20
+
+Restore = Callable[[CodecRecord], Codec]
+"""Gives the decoder for a codec record; the archive itself knows no codec."""
+
+
+class Archive(Sequence[Item]):
+    """A `.cpack` file, open for reading. Use it in a `with` block, or call `close`.
+
+    Args:
+        path: the file.
+        restore: gives decoders.
+        cache_bytes: decoded pixels to keep; at least one group is always kept.
+
+    Raises:
+        NotAnArchiveError, UnsupportedVersionError, TruncatedArchiveError, CorruptArchiveError: as they say.
+    """
+
+    def __init__(self, path: Path | str, restore: Restore, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self.path = Path(path)
+        self._restore = restore
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[int, Pixels] = OrderedDict()
+        self._lock = threading.RLock()
+        self._decoders: dict[int, Codec] = {}
+        try:
+            self._file = self.path.open("rb", buffering=0)
+        except OSError as exc:
+            raise NotAnArchiveError(self.path, exc.strerror or str(exc)) from exc
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            self.n_bytes = os.fstat(self._file.fileno()).st_size
+            start = self._file.read(wire.HEADER.size)
+        except OSError as exc:
+            raise NotAnArchiveError(self.path, exc.strerror or str(exc)) from exc
+        magic = wire.MAGIC[: len(start)]
+        if not start or not start.startswith(magic):
+            raise NotAnArchiveError(self.path, f"not a .cpack archive (it starts with {start[:8].hex() or 'nothing'})")
+        if self.n_bytes < wire.HEADER.size + wire.TRAILER.size:
+            raise TruncatedArchiveError(self.path, f"only {self.n_bytes} bytes of an archive are there")
+        with self._parsing("header", 0):
+            self.version = wire.parse_header(start)
+        end = self._read(self.n_bytes - wire.TRAILER.size, wire.TRAILER.size)
+        if not end.endswith(wire.END_MAGIC):
+            raise TruncatedArchiveError(self.path, "the end is missing: it was cut, or not finished")
+        with self._parsing("trailer", self.n_bytes - wire.TRAILER.size):
+            index_offset, stated = wire.parse_trailer(end)
+            if stated != self.n_bytes:
+                raise wire.Malformed(f"the trailer says {stated} bytes, the file has {self.n_bytes}")
+            if not wire.HEADER.size <= index_offset <= self.n_bytes - wire.TRAILER.size - wire.BLOCK.size:
+                raise wire.Malformed("the index lies outside of the file")
+        header, body = self._block(index_offset, None)
+        with self._parsing("index", index_offset):
+            if header.type != BlockType.INDEX:
+                raise wire.Malformed("no INDEX block where the trailer says")
+            if index_offset + wire.BLOCK.size + header.n_bytes + wire.TRAILER.size != self.n_bytes:
+                raise wire.Malformed("bytes between index and trailer")
+            self._entries = wire.parse_index(body, index_offset)
+        self._index_bytes = header.n_bytes
+        self._groups = [entry for entry in self._entries if entry.type == BlockType.GROUP]
+        self._starts = [0]
+        for entry in self._groups:
+            self._starts.append(self._starts[-1] + entry.n_items)
+
+    # ---- reading blocks
+
+    def _read(self, offset: int, n_bytes: int) -> bytes:
+        parts, got = [], 0
+        try:
+            while got < n_bytes:
+                part = os.pread(self._file.fileno(), min(n_bytes - got, 1 << 30), offset + got)
+                if not part:
+                    raise TruncatedArchiveError(self.path, f"it ends at byte {offset + got}", offset=offset + got)
+                parts.append(part)
+                got += len(part)
+        except OSError as exc:
+            raise CorruptArchiveError(self.path, f"byte {offset}: {exc.strerror}", offset=offset) from exc
+        return b"".join(parts)
+
+    @contextlib.contextmanager
+    def _parsing(self, what: str, offset: int) -> Iterator[None]:
+        """Turn `Malformed` into the error that has path and place."""
+        try:
+            yield
+        except wire.UnknownVersion as exc:
+            raise UnsupportedVersionError(self.path, f"{what} at byte {offset}: {exc}", offset=offset) from exc
+        except wire.Malformed as exc:
+            raise CorruptArchiveError(self.path, f"{what} at byte {offset}: {exc}", offset=offset) from exc
+
+    def _block(self, offset: int, entry: BlockEntry | None) -> tuple[wire.BlockHeader, bytes]:
+        """Header and body of the block at an offset, both checked."""
+        what = "block" if entry is None or entry.type not in BlockType.__members__.values() else BlockType(entry.type).name
+        with self._parsing(what, offset):
+            header = wire.parse_block_header(self._read(offset, wire.BLOCK.size))
+            if offset + wire.BLOCK.size + header.n_bytes > self.n_bytes - wire.TRAILER.size:
+                raise wire.Malformed("it reaches over the end of the file")
+            if entry is not None and (header.type, header.n_bytes, header.n_items) != (
+                entry.type,
+                entry.n_bytes,
+                entry.n_items,
+            ):
+                raise wire.Malformed("it is not what the index says")
+            body = self._read(offset + wire.BLOCK.size, header.n_bytes)
+            if wire.checksum(body) != header.body_check:
+                raise wire.Malformed("its checksum is wrong: the file is damaged")
+        return header, body
+
+    def _bodies(self, kind: BlockType) -> Iterator[tuple[BlockEntry, bytes]]:
+        for entry in self._entries:
+            if entry.type == kind:
+                yield entry, self._block(entry.offset, entry)[1]
+
+    # ---- what the archive says of itself
+
+    @cached_property
+    def meta(self) -> dict[str, JSON]:
+        """How the archive was made: preprocessing, codec options, version, what was skipped."""
+        merged: dict[str, JSON] = {}
+        for entry, body in self._bodies(BlockType.META):
+            with self._parsing("META", entry.offset):
+                merged |= wire.parse_json(body)
+        return merged
+
+    @cached_property
+    def codecs(self) -> dict[int, CodecRecord]:
+        """Codec records, with their models, by the reference that groups use."""
+        models: dict[bytes, bytes] = {}
+        for entry, body in self._bodies(BlockType.MODEL):
+            with self._parsing("MODEL", entry.offset):
+                sha256, model = wire.parse_model(body)
+                models[sha256] = model
+        records = {}
+        for entry, body in self._bodies(BlockType.CODEC):
+            with self._parsing("CODEC", entry.offset):
+                record, wanted = wire.parse_codec(body)
+                if wanted is not None:
+                    if wanted not in models:
+                        raise wire.Malformed(f"its model {wanted.hex()[:16]} is not in the archive")
+                    record = replace(record, model=models[wanted])
+                records[wire.checksum(body)] = record
+        return records
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The directory, in the order of groups."""
+        rows: list[Row] = []
+        n_groups = 0
+        for entry, body in self._bodies(BlockType.DIRECTORY):
+            with self._parsing("DIRECTORY", entry.offset):
+                covered, table = wire.parse_directory(body)
+                rows += directory.parse_table(table, entry.n_items)
+                n_groups += covered
+                if n_groups >= len(self._starts) or len(rows) != self._starts[n_groups]:
+                    raise wire.Malformed("its items are not those of the groups before it")
+        if n_groups != len(self._groups):
+            raise CorruptArchiveError(self.path, "groups without a directory")
+        return rows
+
+    @cached_property
+    def _positions(self) -> list[int]:
+        """Place in the groups for each item of the dataset, in dataset order."""
+        orders = np.array([row.order for row in self.rows], np.int64)
+        if (np.diff(orders) > 0).all():
+            return list(range(len(orders)))
+        if len(np.unique(orders)) != len(orders):
+            raise CorruptArchiveError(self.path, "two items have one place in the dataset")
+        positions: list[int] = np.argsort(orders, kind="stable").tolist()
+        return positions
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names in dataset order."""
+        return [self.rows[p].name for p in self._positions]
+
+    @cached_property
+    def labels(self) -> list[str | None]:
+        """Labels in dataset order."""
+        return [self.rows[p].label for p in self._positions]
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        by_name = {name: i for i, name in enumerate(self.names)}
+        if len(by_name) != len(self.names):
+            raise CorruptArchiveError(self.path, "two items have one name")
+        return by_name
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self._groups)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the groups hold the items in the order of the dataset."""
+        return self._positions == list(range(len(self)))
+
+    def group_items(self, group: int) -> int:
+        """Number of images of a group."""
+        return self._groups[group].n_items
+
+    def group_bytes(self, group: int) -> int:
+        """Bytes of the body of a group: head and payload."""
+        return self._groups[group].n_bytes
+
+    def group_head(self, group: int) -> GroupHead:
+        """Spec, codec and digest of a group, without reading its payload."""
+        entry = self._groups[group]
+        with self._parsing(f"group {group}", entry.offset):
+            n_bytes = min(entry.n_bytes, wire.GROUP.size + 8 * wire.MAX_SKETCH)
+            return wire.parse_group(self._read(entry.offset + wire.BLOCK.size, n_bytes), entry.n_items)
+
+    def byte_count(self) -> ByteCount:
+        """Where the bytes are; the sum is the length of the file."""
+        count = ByteCount(framing=wire.HEADER.size + wire.TRAILER.size)
+        group = 0
+        for entry in self._entries:
+            n_head = 0
+            if entry.type == BlockType.GROUP:
+                n_head = self.group_head(group).n_bytes
+                group += 1
+            count.add(entry.type, entry.n_bytes, n_head)
+        count.add(BlockType.INDEX, self._index_bytes)
+        return count
+
+    # ---- items
+
+    def decode_group(self, group: int) -> Pixels:
+        """The images of a group, uint8 or uint16 [N, H, W, C]; read-only, from the cache where possible.
+
+        Raises:
+            CorruptGroupError: the stored bytes are damaged.
+            DriftError: the decoded pixels are not those that were packed.
+        """
+        with self._lock:
+            if group in self._cache:
+                self._cache.move_to_end(group)
+                return self._cache[group]
+        pixels = self._decode_group(group)
+        pixels.flags.writeable = False
+        with self._lock:
+            self._cache[group] = pixels
+            while len(self._cache) > 1 and sum(p.nbytes for p in self._cache.values()) > self._cache_bytes:
+                self._cache.popitem(last=False)
+        return pixels
+
+    def _decode_group(self, group: int) -> Pixels:
+        entry = self._groups[group]
+        try:
+            body = self._block(entry.offset, entry)[1]
+            with self._parsing(f"group {group}", entry.offset):
+                head = wire.parse_group(body, entry.n_items)
+                codec = self._decoder(head.codec_ref)
+            pixels = codec.decode(body[head.n_bytes :], head.spec)
+        except (CorruptArchiveError, PayloadError) as exc:
+            # Both are damage of this group alone: the others stay readable.
+            raise CorruptGroupError(self.path, f"group {group}: {exc}", group=group, items=entry.n_items) from exc
+        if pixels.shape != head.spec.shape or str(pixels.dtype) != head.spec.image.dtype:
+            raise CorruptGroupError(
+                self.path, f"group {group}: decoded to {pixels.shape} {pixels.dtype}, not {head.spec.shape}", group=group
+            )
+        exact = self.codecs[head.codec_ref].exact
+        digest.check(pixels, head.digest, head.sketch, exact=exact, where=f"{self.path}: group {group}")
+        return pixels
+
+    def _decoder(self, reference: int) -> Codec:
+        with self._lock:
+            if reference not in self._decoders:
+                if reference not in self.codecs:
+                    raise wire.Malformed(f"codec {reference:016x} is not in the archive")
+                self._decoders[reference] = self._restore(self.codecs[reference])
+            return self._decoders[reference]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """(group, place in it) of an item of the dataset."""
+        position = self._positions[index]
+        group = bisect.bisect_right(self._starts, position) - 1
+        return group, position - self._starts[group]
+
+    def _item(self, index: int) -> Item:
+        group, place = self.locate(index)
+        return self._with_pixels(self.rows[self._positions[index]], self.decode_group(group)[place])
+
+    def _with_pixels(self, row: Row, pixels: Pixels) -> Item:
+        attributes = dict(row.attributes)
+        notes = attributes.pop(NOTES, [])
+        texts = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+        return Item(row.name, pixels, row.label, attributes, texts)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, key: int | str) -> Item: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Item]: ...
+    def __getitem__(self, key: Any) -> Any:
+        """An item by place or name, or a list of items by slice."""
+        if isinstance(key, slice):
+            return [self._item(i) for i in range(*key.indices(len(self)))]
+        if isinstance(key, str):
+            if key not in self._by_name:
+                raise ItemNotFoundError(self.path, f"no item is named {key!r}", item=key)
+            return self._item(self._by_name[key])
+        index = key + len(self) if key < 0 else key
+        if not 0 <= index < len(self):
+            # IndexError ends old-style iteration, so the class that users catch is one too.
+            raise _IndexNotFoundError(self.path, f"item {key} of {len(self)}", item=int(key))
+        return self._item(index)
+
+    def __iter__(self) -> Iterator[Item]:
+        """All items in dataset order, each group decoded once where the dataset's order allows."""
+        return (self._item(i) for i in range(len(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def groups(self, on_damage: Callable[[int, BatchcodecError], None] | None = None) -> Iterator[list[tuple[int, Item]]]:
+        """For each group its items, with their places in the dataset. Each group is decoded once, past the cache.
+
+        Args:
+            on_damage: called with the group and the error in place of raising; that group is left out.
+        """
+        index_of = np.empty(len(self), np.int64)
+        index_of[self._positions] = np.arange(len(self))
+        for group in range(self.n_groups):
+            try:
+                pixels = self._decode_group(group)
+            except BatchcodecError as exc:
+                if on_damage is None:
+                    raise
+                on_damage(group, exc)
+                continue
+            start = self._starts[group]
+            yield [(int(index_of[start + i]), self._with_pixels(self.rows[start + i], p)) for i, p in enumerate(pixels)]
+
+    def close(self) -> None:
+        """Close the file; reading is over."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _IndexNotFoundError(ItemNotFoundError, IndexError):
+    """A place beyond the last item."""

@@ -1,0 +1,148 @@
+"""Streams groups into a `.cpack` file in one forward pass. It knows no codec and keeps no pixels.
+
+Memory is bounded: names wait for at most one directory segment, and what stays for the whole run is one row of the index for
+each block and a 64-bit hash of each name (to refuse a second item of the same name).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import xxhash
+
+from batchcodec.archive import directory, wire
+from batchcodec.archive.directory import Row
+from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
+from batchcodec.errors import DuplicateNameError
+from batchcodec.types import JSON
+
+SEGMENT_ITEMS = 1 << 16
+"""Items of one directory segment."""
+
+
+@dataclass
+class ByteCount:
+    """Where the bytes of an archive are. Their sum is the length of the file."""
+
+    payload: int = 0
+    model: int = 0
+    directory: int = 0
+    index: int = 0
+    framing: int = 0
+
+    @property
+    def total(self) -> int:
+        """Length of the file."""
+        return self.payload + self.model + self.directory + self.index + self.framing
+
+    @property
+    def overhead(self) -> int:
+        """All that is neither payload nor weights: directory, index, block headers, header and trailer."""
+        return self.directory + self.index + self.framing
+
+    def add(self, kind: int, n_bytes: int, n_head: int = 0) -> None:
+        """Count a block of this type with a body of `n_bytes`, `n_head` of them before a group's payload."""
+        self.framing += wire.BLOCK.size
+        if kind == BlockType.GROUP:
+            self.framing += n_head
+            self.payload += n_bytes - n_head
+        elif kind == BlockType.MODEL:
+            self.model += n_bytes
+        elif kind == BlockType.DIRECTORY:
+            self.directory += n_bytes
+        elif kind == BlockType.INDEX:
+            self.index += n_bytes
+        else:
+            self.framing += n_bytes
+
+
+class ArchiveWriter:
+    """Writes header, blocks and trailer to a binary file that starts empty.
+
+    Args:
+        file: written forwards only.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._position = 0
+        self._entries: list[BlockEntry] = []
+        self._models: set[bytes] = set()
+        self._codecs: set[int] = set()
+        self._names: set[int] = set()
+        self._rows: list[Row] = []
+        self._segment_groups = 0
+        self.bytes = ByteCount()
+        self._write(wire.pack_header())
+        self.bytes.framing += wire.HEADER.size
+
+    def add_meta(self, meta: Mapping[str, JSON]) -> None:
+        """Write JSON about how the archive was made; readers may ignore it. Later keys replace earlier ones."""
+        self._block(BlockType.META, wire.pack_json(dict(meta)), required=False)
+
+    @property
+    def n_names(self) -> int:
+        """Names so far."""
+        return len(self._names)
+
+    def add_name(self, name: str, source: str) -> None:
+        """Reserve a name before its pixels are coded.
+
+        Raises:
+            DuplicateNameError: it is taken.
+        """
+        key = xxhash.xxh3_64_intdigest(name.encode())
+        if key in self._names:
+            raise DuplicateNameError(source, name)
+        self._names.add(key)
+
+    def add_codec(self, record: CodecRecord) -> int:
+        """Write a codec and its model unless they are there already; the reference for `add_group`."""
+        body = wire.pack_codec(record)
+        reference = wire.checksum(body)
+        if reference not in self._codecs:
+            sha256 = hashlib.sha256(record.model).digest()
+            if record.model and sha256 not in self._models:
+                self._models.add(sha256)
+                self._block(BlockType.MODEL, wire.pack_model(record.model))
+            self._codecs.add(reference)
+            self._block(BlockType.CODEC, body)
+        return reference
+
+    def add_group(self, head: GroupHead, payload: bytes, rows: Sequence[Row]) -> None:
+        """Write a group; `rows` describe its images in their order. Their names were reserved by `add_name`."""
+        if len(rows) != head.spec.n_items:
+            raise ValueError(f"{len(rows)} rows for a group of {head.spec.n_items} items")
+        self._block(BlockType.GROUP, wire.pack_group(head, payload), head.spec.n_items, n_head=head.n_bytes)
+        self._rows.extend(rows)
+        self._segment_groups += 1
+        if len(self._rows) >= SEGMENT_ITEMS:
+            self._end_segment()
+
+    def finish(self) -> ByteCount:
+        """Write the last directory segment, index and trailer."""
+        if self._segment_groups:
+            self._end_segment()
+        index_offset = self._position
+        self._block(BlockType.INDEX, wire.pack_index(self._entries))
+        self._write(wire.pack_trailer(index_offset, self._position + wire.TRAILER.size))
+        self.bytes.framing += wire.TRAILER.size
+        return self.bytes
+
+    def _end_segment(self) -> None:
+        table = directory.pack_table(self._rows)
+        self._block(BlockType.DIRECTORY, wire.pack_directory(table, self._segment_groups), len(self._rows))
+        self._rows, self._segment_groups = [], 0
+
+    def _block(self, kind: BlockType, body: bytes, n_items: int = 0, *, required: bool = True, n_head: int = 0) -> None:
+        self._entries.append(BlockEntry(kind, self._position, len(body), n_items))
+        self._write(wire.pack_block_header(kind, body, n_items, required=required))
+        self._write(body)
+        self.bytes.add(kind, len(body), n_head)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._position += len(data)

@@ -1,0 +1,86 @@
+"""The `Format` contract: a dataset on disk to items and back.
+
+`read` gives a *lazy* sequence: `len` is known, `[i]` reads one item (random access, any order, stable order of names), and
+memory stays bounded whatever the dataset's size. An item that cannot be read raises `ItemError` naming it when it is
+asked for, not before, so that `--on-error skip` can step over it. `write` is handed items one by one and does not keep them.
+
+Laws, held by `batchcodec.testing.check_format`: `write` then `read` gives the same pixels, names (as far as the format
+has names: `keeps_names`) and labels (`keeps_labels`), in the same order or in sorted order of names; `matches` never raises.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from batchcodec.types import Item
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What a user may ask of a format; a format ignores what does not concern it.
+
+    Attributes:
+        frames: "first" or "all" frames of an animated or multi-page file.
+        metadata: keep EXIF and ICC profile of the source as attributes (base64).
+        key: which array of a file with several holds the images.
+        label_key: which array holds the labels.
+        image_format: how image files are written: "png" (lossless, the default), "keep" (as the name's suffix says,
+            lossy where that format is), or a suffix such as "webp".
+    """
+
+    frames: str = "first"
+    metadata: bool = False
+    key: str | None = None
+    label_key: str | None = None
+    image_format: str = "png"
+
+
+class Format(ABC):
+    """Reads and writes one kind of dataset.
+
+    Attributes:
+        format_id: permanent short name, such as `folder` or `npz`.
+        suffixes: file suffixes in lower case with the dot; empty for directories.
+        summary: one line for `batchcodec formats`.
+        can_write: whether `write` exists.
+        keeps_names: whether a round trip through the format keeps them.
+        keeps_labels: whether a round trip through the format keeps them.
+        ordered: whether `write` must be given the items in the dataset's order; if not, unpacking may go group by group.
+    """
+
+    format_id: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    summary: ClassVar[str] = ""
+    can_write: ClassVar[bool] = True
+    keeps_names: ClassVar[bool] = True
+    keeps_labels: ClassVar[bool] = True
+    ordered: ClassVar[bool] = True
+
+    def __init__(self, options: FormatOptions | None = None) -> None:
+        self.options = options or FormatOptions()
+
+    @classmethod
+    @abstractmethod
+    def matches(cls, path: Path) -> bool:
+        """Whether the path looks like this format, by its name and a few bytes of content. Never raises."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Sequence[Item]:
+        """The dataset as a lazy sequence of items.
+
+        Raises:
+            InputError: the dataset as a whole cannot be read. (One bad image raises `ItemError`, at its index.)
+        """
+
+    @abstractmethod
+    def write(self, path: Path, items: Iterable[Item]) -> None:
+        """Write the items to a path that does not exist yet (the caller makes that sure).
+
+        Raises:
+            InputError: the items do not fit the format (mixed shapes into one array, say).
+            OutputError: the path cannot be written.
+        """

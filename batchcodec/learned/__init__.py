@@ -1,0 +1,1 @@
+"""Learned codecs. torch is imported only inside this package, and only when a network runs."""

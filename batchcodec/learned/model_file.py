@@ -1,0 +1,65 @@
+"""Model files: safetensors with one JSON document in the metadata, under the key `batchcodec`.
+
+The document has `codec` (the codec id), `config` (what `Codec.restore` needs) and, in files that `train` writes, `training`
+(settings and figures). Nothing in it is code, and nothing is trusted: the header is capped by safetensors, and the codec
+checks every shape before it builds a network.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchcodec.errors import ModelError
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+MAX_MODEL_BYTES = 1 << 30
+_KEY = "batchcodec"
+
+
+def dump(tensors: Tensors, document: dict[str, Any]) -> bytes:
+    """Tensors and document as safetensors bytes; equal input gives equal bytes."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    blob: bytes = save(contiguous, metadata={_KEY: json.dumps(document, sort_keys=True)})
+    return blob
+
+
+def parse(blob: bytes) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors and the document of safetensors bytes.
+
+    Raises:
+        ModelError: not safetensors, or without the document.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors: Tensors = load(blob)
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+        document = json.loads(header["__metadata__"][_KEY])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ModelError(f"not a batchcodec model (safetensors with a `{_KEY}` document): {exc}") from exc
+    if not isinstance(document, dict):
+        raise ModelError(f"the model's `{_KEY}` document is not an object")
+    return tensors, document
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        ModelError: missing, unreadable or larger than 1 GiB.
+    """
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"model {path}: larger than {MAX_MODEL_BYTES} bytes", path=path)
+        return path.read_bytes()
+    except OSError as exc:
+        raise ModelError(f"model {path}: {exc.strerror}", path=path) from exc

@@ -1,0 +1,15 @@
+"""Registers the learned codecs. Importing them costs nothing: torch comes when a network first runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from batchcodec.codec import Codec
+from batchcodec.hookspecs import hookimpl
+from batchcodec.learned.autoencoder import AutoencoderCodec
+
+
+@hookimpl
+def register_codecs() -> Iterable[type[Codec]]:
+    """The source paper's autoencoder."""
+    return (AutoencoderCodec,)

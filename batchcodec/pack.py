@@ -1,0 +1,450 @@
+"""Dataset to archive: reads items, gathers them into groups of one shape, has them coded, and streams the archive to the disk.
+
+Memory is bounded, whatever the dataset's size: groups hold about `GROUP_PIXELS` pixels, partly filled groups together at most
+`BUFFER_BYTES` (with many shapes, the largest is closed early), and as many groups are in work as there are workers.
+
+Each payload is decoded again before it is written: its digest goes into the archive, its error into the report. What was
+written is known to decode.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchcodec import metrics
+from batchcodec.archive import digest
+from batchcodec.archive.directory import MAX_NAME_BYTES, Row
+from batchcodec.archive.reader import NOTES
+from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead
+from batchcodec.archive.writer import ArchiveWriter, ByteCount
+from batchcodec.atomic import atomic_file
+from batchcodec.codec import Codec
+from batchcodec.dataset import FormatOptions
+from batchcodec.errors import (
+    CodecError,
+    EmptyDatasetError,
+    InputError,
+    ItemError,
+    OptionError,
+    TargetExistsError,
+    UnsupportedImageError,
+)
+from batchcodec.preprocess import Preprocess
+from batchcodec.registry import Registry, registry
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Item, Pixels
+from batchcodec.version import __version__
+
+GROUP_PIXELS = 1 << 20
+MAX_DEFAULT_ITEMS = 4096
+BUFFER_BYTES = 32 << 20
+MAX_LISTED = 10_000
+
+DEFAULT_CODEC = "avif:quality=60,mosaic=true"
+"""For 8-bit images when none is chosen: visually good, and the best of the classical ones in our measurements."""
+DEFAULT_CODEC_16 = "jxl:lossless=true"
+"""For 16-bit images when none is chosen and imagecodecs is installed."""
+FALLBACK_CODEC_16 = "zstd"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Settings of `pack`.
+
+    Attributes:
+        codec: `name:key=value,...`, or "auto".
+        model: a model file for a codec that needs one.
+        entropy: entropy coder of a codec that has a choice.
+        preprocess: size and mode.
+        group_items: images of a full group; by default about a million pixels.
+        on_error: "fail" at the first item that cannot be packed, or "skip" and list such items.
+        force: replace an existing target.
+        format: format id; by default recognised.
+        format_options: how the dataset is read.
+        workers: groups coded at once; 0 is one for each core.
+    """
+
+    codec: str = "auto"
+    model: Path | None = None
+    entropy: str | None = None
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    group_items: int | None = None
+    on_error: str = "fail"
+    force: bool = False
+    format: str | None = None
+    format_options: FormatOptions = field(default_factory=FormatOptions)
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("fail", "skip"):
+            raise OptionError("on-error", self.on_error, "fail or skip")
+        if self.group_items is not None and not 1 <= self.group_items <= 1 << 16:
+            raise OptionError("group", self.group_items, "a number of images from 1 to 65536")
+        if not 0 <= self.workers <= 256:
+            raise OptionError("workers", self.workers, "0 (all cores) to 256")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An item that was left out, and why."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was packed. Sizes in bytes, PSNR in dB (mean of images, and of the pooled error).
+
+    Attributes:
+        codecs: what coded the images, with the number of items of each.
+        shapes: image spec to number of items.
+        source_bytes: of the files that were read.
+        raw_bytes: of the coded pixels without compression.
+        notes: what reading and preprocessing changed, with the number of items.
+        ignored: files of the source that are no images.
+    """
+
+    source: str
+    target: str
+    format: str
+    n_items: int
+    n_groups: int
+    codecs: dict[str, int]
+    shapes: dict[str, int]
+    source_bytes: int
+    raw_bytes: int
+    bytes: ByteCount
+    n_bytes: int
+    mean_psnr: float
+    pooled_psnr: float
+    lossless: bool
+    notes: dict[str, int]
+    skipped: list[Skipped]
+    ignored: int
+
+
+@dataclass(frozen=True)
+class PackStatus:
+    """Progress: items read of all, and bytes of the archive so far."""
+
+    done: int
+    total: int
+    n_bytes: int
+
+
+@dataclass
+class _Group:
+    """Items of one spec on their way into a group."""
+
+    orders: list[int] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """One coded group, ready to be written."""
+
+    codec: Codec
+    head: GroupHead
+    payload: bytes
+    rows: list[Row]
+    squared_error: float
+    psnr: list[float]
+
+
+class _CodecChoice:
+    """The codec for each image spec: the one asked for, or with "auto" one for 8-bit and one for 16-bit images."""
+
+    def __init__(self, options: PackOptions, plugins: Registry) -> None:
+        self._plugins = plugins
+        self._by_text: dict[str, Codec] = {}
+        self._text = options.codec
+        self._more: dict[str, Any] = {}
+        if options.codec == "auto":
+            if options.model is not None:
+                raise OptionError("model", options.model, "a --codec that uses a model, such as autoencoder-1")
+            if options.entropy is not None:
+                raise OptionError("entropy", options.entropy, "a --codec that has this choice, such as autoencoder-1")
+            return
+        codec = plugins.codec_class(options.codec.partition(":")[0])
+        if options.entropy is not None:
+            if "entropy" not in codec.options_help:
+                raise OptionError("entropy", options.entropy, f"none: codec {codec.codec_id} has no such choice")
+            self._more["entropy"] = options.entropy
+        if options.model is not None:
+            if not codec.needs_model:
+                raise OptionError("model", options.model, f"none: codec {codec.codec_id} uses no model")
+            self._more["model"] = _read_model(options.model)
+        elif codec.needs_model:
+            raise OptionError("model", None, f"a model file for {codec.codec_id}; `batchcodec train` makes one")
+        self._make(self._text)
+
+    def _make(self, text: str) -> Codec:
+        if text not in self._by_text:
+            self._by_text[text] = self._plugins.make_codec(text, **self._more)
+        return self._by_text[text]
+
+    def texts(self) -> dict[int, str]:
+        """Text of each codec in use, by its identity."""
+        return {id(codec): text for text, codec in self._by_text.items()}
+
+    def for_spec(self, spec: ImageSpec) -> Codec:
+        """A codec that holds images of this spec.
+
+        Raises:
+            UnsupportedImageError: the codec that was asked for does not; the message names others.
+        """
+        if self._text == "auto":
+            if spec.dtype == "uint8":
+                return self._make(DEFAULT_CODEC)
+            try:
+                return self._make(DEFAULT_CODEC_16)
+            except CodecError:
+                return self._make(FALLBACK_CODEC_16)
+        codec = self._make(self._text)
+        try:
+            codec.check(spec)
+        except UnsupportedImageError as exc:
+            others = ", ".join(self._plugins.holding(spec)) or "none"
+            raise UnsupportedImageError(f"{exc}; codecs for such images: {others}", **exc.fields) from exc
+        return codec
+
+
+def _read_model(path: Path) -> bytes:
+    from batchcodec.learned import model_file
+
+    return model_file.read(path)
+
+
+def pack(
+    source: Path | str,
+    target: Path | str,
+    options: PackOptions | None = None,
+    *,
+    progress: Callable[[PackStatus], None] | None = None,
+    plugins: Registry | None = None,
+) -> PackReport:
+    """Pack a dataset into a `.cpack` archive, which appears whole at `target` or not at all.
+
+    Raises:
+        InputError, OutputError, CodecError, OptionError: see `batchcodec.errors`.
+    """
+    source, target, options, plugins = Path(source), Path(target), options or PackOptions(), plugins or registry()
+    if target.exists() and not options.force:
+        raise TargetExistsError(target)
+    if target.is_dir():
+        raise OptionError("target", target, "a file name, not a directory")
+    reader = plugins.format_of(source, options.format_options, options.format)
+    dataset = reader.read(source)
+    if not len(dataset):
+        raise EmptyDatasetError(source, "there is no image in it")
+    packing = _Packing(source, options, _CodecChoice(options, plugins), plugins)
+    with atomic_file(target) as file:
+        writer = ArchiveWriter(file)
+        writer.add_meta(
+            {
+                "created_by": f"batchcodec {__version__}",
+                "source_format": reader.format_id,
+                "format_options": asdict(options.format_options),
+                "preprocess": options.preprocess.to_json(),
+            }
+        )
+        for coded in packing.run(dataset, writer, progress):
+            reference = writer.add_codec(plugins.record(coded.codec))
+            writer.add_group(
+                GroupHead(reference, coded.head.spec, coded.head.digest, coded.head.sketch), coded.payload, coded.rows
+            )
+        if not packing.n_items:
+            raise EmptyDatasetError(source, f"none of its {len(dataset)} images could be packed")
+        return packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
+
+
+class _Packing:
+    """The state of one run."""
+
+    def __init__(self, source: Path, options: PackOptions, choice: _CodecChoice, plugins: Registry) -> None:
+        self.source, self.options, self.choice, self.plugins = source, options, choice, plugins
+        self.open_groups: dict[ImageSpec, _Group] = {}
+        self.buffered = 0
+        self.skipped: list[Skipped] = []
+        self.notes: Counter[str] = Counter()
+        self.codecs: Counter[str] = Counter()
+        self.shapes: Counter[str] = Counter()
+        self.n_items = self.n_groups = self.n_read = 0
+        self.raw_bytes = self.n_samples = 0
+        self.squared_error = 0.0
+        self.psnr_sum = 0.0
+        self.lossless = True
+
+    def run(self, dataset: Any, writer: ArchiveWriter, progress: Callable[[PackStatus], None] | None) -> Iterator[_Coded]:
+        """Coded groups in the order in which they are to be written."""
+        workers = self.options.workers or os.cpu_count() or 1
+        waiting: deque[Future[_Coded]] = deque()
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for codec, group in self._groups(dataset, writer, progress):
+                waiting.append(pool.submit(_code, codec, group))
+                # A codec that threads by itself is given one group at a time.
+                limit = 1 if codec.multithreaded else workers + 1
+                while len(waiting) >= limit:
+                    yield self._counted(waiting.popleft().result())
+            while waiting:
+                yield self._counted(waiting.popleft().result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _groups(
+        self, dataset: Any, writer: ArchiveWriter, progress: Callable[[PackStatus], None] | None
+    ) -> Iterator[tuple[Codec, _Group]]:
+        """Full groups as the dataset is read, then what is left."""
+        for index in range(len(dataset)):
+            try:
+                item = self._item(dataset, index, writer)
+                codec = self.choice.for_spec(ImageSpec.of(item.pixels))
+                writer.add_name(item.name, str(self.source))
+            except (ItemError, UnsupportedImageError) as exc:
+                if self.options.on_error == "fail":
+                    raise
+                name = exc.item if isinstance(exc, ItemError) else str(exc.fields.get("item", f"item {index}"))
+                self.skipped.append(Skipped(name, exc.reason if isinstance(exc, ItemError) else exc.message))
+                continue
+            finally:
+                self.n_read = index + 1
+                if progress:
+                    progress(PackStatus(self.n_read, len(dataset), writer.bytes.total))
+            spec = ImageSpec.of(item.pixels)
+            group = self.open_groups.setdefault(spec, _Group())
+            group.orders.append(self.n_items)
+            group.items.append(item)
+            self._count_item(item, spec)
+            if len(group.items) == self._capacity(spec):
+                yield codec, self._close(spec)
+            while self.buffered > BUFFER_BYTES:
+                largest = max(self.open_groups, key=lambda s: s.n_bytes * len(self.open_groups[s].items))
+                yield self.choice.for_spec(largest), self._close(largest)
+        for spec in list(self.open_groups):
+            yield self.choice.for_spec(spec), self._close(spec)
+
+    def _item(self, dataset: Any, index: int, writer: ArchiveWriter) -> Item:
+        """One item, preprocessed and checked."""
+        item: Item = self.options.preprocess(dataset[index])
+        try:
+            n_bytes = len(item.name.encode())
+        except UnicodeEncodeError as exc:
+            raise ItemError(self.source, item.name, "its name is not valid Unicode") from exc
+        if not 1 <= n_bytes <= MAX_NAME_BYTES:
+            raise ItemError(self.source, item.name, f"its name has {n_bytes} bytes; 1 to {MAX_NAME_BYTES} are allowed")
+        if ImageSpec.of(item.pixels).n_bytes > MAX_GROUP_BYTES:
+            raise ItemError(self.source, item.name, f"larger than {MAX_GROUP_BYTES} bytes of pixels")
+        return item
+
+    def _capacity(self, spec: ImageSpec) -> int:
+        if self.options.group_items:
+            return min(self.options.group_items, max(1, MAX_GROUP_BYTES // spec.n_bytes))
+        return max(1, min(MAX_DEFAULT_ITEMS, GROUP_PIXELS // (spec.height * spec.width)))
+
+    def _close(self, spec: ImageSpec) -> _Group:
+        group = self.open_groups.pop(spec)
+        self.buffered -= spec.n_bytes * len(group.items)
+        return group
+
+    def _count_item(self, item: Item, spec: ImageSpec) -> None:
+        self.n_items += 1
+        self.buffered += spec.n_bytes
+        self.raw_bytes += spec.n_bytes
+        self.shapes[str(spec)] += 1
+        self.notes.update(item.notes)
+
+    def _counted(self, coded: _Coded) -> _Coded:
+        self.n_groups += 1
+        self.codecs[self.choice.texts()[id(coded.codec)]] += len(coded.rows)
+        self.lossless &= coded.codec.lossless
+        self.squared_error += coded.squared_error
+        self.n_samples += int(np.prod(coded.head.spec.shape))
+        self.psnr_sum += sum(coded.psnr)
+        return coded
+
+    def finish(self, writer: ArchiveWriter, target: Path, format_id: str, ignored: int) -> PackReport:
+        """Write what is known at the end, and report it."""
+        mean_psnr = self.psnr_sum / self.n_items
+        pooled = min(metrics.LOSSLESS_PSNR, -10 * float(np.log10(max(self.squared_error / self.n_samples, 1e-30))))
+        summary: dict[str, JSON] = {
+            "codecs": dict(sorted(self.codecs.items())),
+            "source_bytes": _size_of(self.source),
+            "mean_psnr": round(mean_psnr, 4),
+            "pooled_psnr": round(pooled, 4),
+            "lossless": self.lossless,
+            "notes": dict(sorted(self.notes.items())),
+            "n_skipped": len(self.skipped),
+            "skipped": [asdict(s) for s in self.skipped[:MAX_LISTED]],
+        }
+        writer.add_meta(summary)
+        count = writer.finish()
+        return PackReport(
+            source=str(self.source),
+            target=str(target),
+            format=format_id,
+            n_items=self.n_items,
+            n_groups=self.n_groups,
+            codecs=dict(sorted(self.codecs.items())),
+            shapes=dict(self.shapes.most_common()),
+            source_bytes=_size_of(self.source),
+            raw_bytes=self.raw_bytes,
+            bytes=count,
+            n_bytes=count.total,
+            mean_psnr=mean_psnr,
+            pooled_psnr=pooled,
+            lossless=self.lossless,
+            notes=dict(self.notes.most_common()),
+            skipped=self.skipped,
+            ignored=ignored,
+        )
+
+
+def _code(codec: Codec, group: _Group) -> _Coded:
+    """Encode a group, decode it again, and measure."""
+    images: Pixels = np.stack([item.pixels for item in group.items])
+    spec = GroupSpec.of(images)
+    payload = codec.encode(images)
+    decoded = codec.decode(payload, spec)
+    if codec.lossless and not np.array_equal(decoded, images):
+        raise CodecError(f"codec {codec.codec_id} says that it is lossless and gave other pixels back: {spec.image}")
+    error = metrics.mse(images, decoded)
+    peak = float(np.iinfo(images.dtype).max)
+    rows = []
+    for order, item in zip(group.orders, group.items, strict=True):
+        attributes = dict(item.attributes)
+        if item.notes:
+            attributes[NOTES] = list(item.notes)
+        rows.append(Row(order, item.name, item.label, attributes))
+    head = GroupHead(0, spec, digest.digest(decoded), () if codec.exact else digest.sketch(decoded))
+    return _Coded(
+        codec=codec,
+        head=head,
+        payload=payload,
+        rows=rows,
+        squared_error=float(error.sum()) / peak**2 * spec.image.height * spec.image.width * spec.image.channels,
+        psnr=np.minimum(metrics.psnr_of_mse(error, peak), metrics.LOSSLESS_PSNR).tolist(),
+    )
+
+
+def _size_of(source: Path) -> int:
+    """Bytes of the file, or of all files in the directory that are not hidden."""
+    try:
+        if source.is_file():
+            return source.stat().st_size
+        total = 0
+        for folder, folders, files in os.walk(source):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            total += sum((Path(folder) / name).stat().st_size for name in files if not name.startswith("."))
+    except OSError as exc:
+        raise InputError(source, f"{exc.filename}: {exc.strerror}") from exc
+    return total

@@ -1,0 +1,148 @@
+"""The conformance kit for plugin authors: one call in a test of yours holds the laws of a contract of ours.
+
+    import numpy as np
+    from batchcodec.testing import check_codec
+    from my_plugin import MyCodec
+
+    def test_my_codec():
+        images = np.random.default_rng(0).integers(0, 256, (5, 17, 30, 3), dtype=np.uint8)
+        check_codec(MyCodec(quality=40), images)
+
+`check_codec` holds the laws of `batchcodec.codec`. Give it images of every kind that your codec takes, odd sizes among them,
+and every set of options that changes the bytes. A law that is broken raises `AssertionError` saying which one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from batchcodec.codec import Codec
+from batchcodec.errors import BatchcodecError, UnsupportedImageError
+from batchcodec.types import GroupSpec, ImageSpec, Pixels
+
+CODEC_ID_PATTERN = r"[a-z0-9][a-z0-9.+-]*"
+
+
+def check_codec(codec: Codec, images: Pixels, *, n_damaged: int = 64) -> None:
+    """Hold the laws of the `Codec` contract for one codec and one group of images.
+
+    Args:
+        codec: ready to encode: constructed with its options and, if it needs that, fitted.
+        images: uint8 or uint16 [N, H, W, C] that the codec takes; N of 3 or more shows more than N of 1.
+        n_damaged: how many truncated payloads and as many with a flipped byte are decoded; 0 leaves that out.
+
+    Raises:
+        AssertionError: a law is broken; the message says which.
+    """
+    name = codec.codec_id
+    assert re.fullmatch(CODEC_ID_PATTERN, name), f"codec_id {name!r} does not match {CODEC_ID_PATTERN}"
+    _check_refusals(codec)
+    codec.check(ImageSpec.of(images[0]))
+
+    decoder = _restored(codec)
+    payload = _check_encode(codec, images)
+    _check_decode(decoder, payload, images)
+    single = codec.encode(images[:1])
+    _check_decode(decoder, single, images[:1])
+    assert codec.encode(images) == payload, f"{name}: the bytes of a group depend on what was encoded before it"
+    _check_damage(decoder, single if len(images) == 1 else payload, GroupSpec.of(images), n_damaged)
+
+
+def _check_refusals(codec: Codec) -> None:
+    """`check` refuses what the class does not declare."""
+    for dtype, channels in [("uint8", 5), *((dtype, channels) for dtype in ("uint8", "uint16") for channels in (1, 2, 3, 4))]:
+        if dtype in codec.dtypes and channels in codec.channels:
+            continue
+        try:
+            codec.check(ImageSpec(8, 8, channels, dtype))
+        except UnsupportedImageError:
+            continue
+        raise AssertionError(
+            f"{codec.codec_id}: check() lets {dtype} images of {channels} channels pass, which dtypes and channels do not name"
+        )
+
+
+def _restored(codec: Codec) -> Codec:
+    """A decoder that has only what an archive stores."""
+    name, config, model = codec.codec_id, codec.get_config(), codec.get_model()
+    assert isinstance(model, bytes), f"{name}: get_model() gives {type(model).__name__}, expected bytes"
+    stored = json.loads(json.dumps(config, allow_nan=False))
+    assert stored == config, f"{name}: get_config() does not survive JSON: {config!r} became {stored!r}"
+    decoder = type(codec).restore(stored, model)
+    assert (decoder.lossless, decoder.exact) == (codec.lossless, codec.exact), f"{name}: restore() changes lossless or exact"
+    return decoder
+
+
+def _check_encode(codec: Codec, images: Pixels) -> bytes:
+    """`encode` is deterministic, leaves its argument alone and takes any memory layout."""
+    name, before = codec.codec_id, images.copy()
+    payload = codec.encode(images)
+    assert isinstance(payload, bytes), f"{name}: encode() gives {type(payload).__name__}, expected bytes"
+    assert np.array_equal(images, before), f"{name}: encode() modifies its argument"
+    readonly = before.copy()
+    readonly.setflags(write=False)
+    assert codec.encode(readonly) == payload, f"{name}: encode() is not deterministic"
+    scattered = np.asfortranarray(before)
+    assert codec.encode(scattered) == payload, f"{name}: encode() of a non-contiguous array gives other bytes"
+    strided = np.repeat(before, 2, axis=2)[:, :, ::2]
+    assert codec.encode(strided) == payload, f"{name}: encode() of a strided array gives other bytes"
+    return payload
+
+
+def _check_decode(decoder: Codec, payload: bytes, images: Pixels) -> None:
+    """`decode` gives the right arrays, whichever items are asked for."""
+    name, spec, tolerance = decoder.codec_id, GroupSpec.of(images), 0 if decoder.exact else 1
+    whole = decoder.decode(payload, spec)
+    _check_array(name, whole, spec.shape, spec.image.dtype)
+    again = decoder.decode(payload, spec)
+    assert _difference(again, whole) <= tolerance, f"{name}: decoding twice gives other pixels"
+    if decoder.lossless:
+        assert decoder.exact, f"{name}: lossless but not exact"
+        assert np.array_equal(whole, images), f"{name}: says lossless, but other pixels come back (N={len(images)})"
+    last = len(images) - 1
+    for items in ([], [0], [last], [last, 0], [0, 0, last // 2, 0], list(range(last, -1, -1)), tuple(range(len(images)))):
+        part = decoder.decode(payload, spec, items)
+        _check_array(name, part, (len(items), *spec.image.shape), spec.image.dtype)
+        expected = whole[np.asarray(items, dtype=np.intp)]
+        assert _difference(part, expected) <= tolerance, f"{name}: items {items!r} are not the same rows of the whole group"
+
+
+def _check_damage(decoder: Codec, payload: bytes, spec: GroupSpec, n_damaged: int) -> None:
+    """A damaged payload raises one of our errors or gives an array of the right shape."""
+    for what, damaged in _damaged(payload, n_damaged):
+        try:
+            decoded = decoder.decode(damaged, spec)
+        except BatchcodecError:
+            continue
+        except Exception as exc:
+            raise AssertionError(
+                f"{decoder.codec_id}: a payload {what} raises {type(exc).__name__} ({exc}), expected PayloadError"
+            ) from exc
+        _check_array(f"{decoder.codec_id}: payload {what}", decoded, spec.shape, spec.image.dtype)
+
+
+def _damaged(payload: bytes, count: int) -> Iterator[tuple[str, bytes]]:
+    """Truncations, evenly spread from none left to one byte missing, and flips of one byte, in a fixed order."""
+    for length in sorted({index * len(payload) // count for index in range(count)} | ({len(payload) - 1} if count else set())):
+        yield f"cut to {length} of {len(payload)} bytes", payload[:length]
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        position, flip = int(rng.integers(len(payload))), int(rng.integers(1, 256))
+        damaged = bytearray(payload)
+        damaged[position] ^= flip
+        yield f"with byte {position} of {len(payload)} changed by xor {flip}", bytes(damaged)
+
+
+def _check_array(name: str, pixels: object, shape: tuple[int, ...], dtype: str) -> None:
+    assert isinstance(pixels, np.ndarray), f"{name}: decode() gives {type(pixels).__name__}, expected an array"
+    assert pixels.shape == shape, f"{name}: decode() gives shape {pixels.shape}, expected {shape}"
+    assert pixels.dtype == dtype, f"{name}: decode() gives {pixels.dtype}, expected {dtype}"
+
+
+def _difference(first: Pixels, second: Pixels) -> int:
+    """Largest difference of two samples; 0 for empty arrays."""
+    return int(np.max(np.abs(first.astype(np.int64) - second.astype(np.int64)), initial=0))

@@ -1,0 +1,134 @@
+"""Archive to dataset, in any format that can be written. The target appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchcodec.archive.reader import Archive
+from batchcodec.dataset import FormatOptions
+from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
+from batchcodec.registry import Registry, registry
+from batchcodec.types import Item
+
+
+@dataclass(frozen=True)
+class UnpackOptions:
+    """Settings of `unpack`.
+
+    Attributes:
+        to: format id; by default told by the target's suffix, a folder when it has none.
+        force: replace existing files. An existing folder is added to, never emptied.
+        on_error: "fail" at the first damaged group, or "skip" and list what is lost.
+        format_options: how files are written.
+    """
+
+    to: str | None = None
+    force: bool = False
+    on_error: str = "fail"
+    format_options: FormatOptions = field(default_factory=FormatOptions)
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("fail", "skip"):
+            raise OptionError("on-error", self.on_error, "fail or skip")
+
+
+@dataclass(frozen=True)
+class UnpackReport:
+    """What was unpacked.
+
+    Attributes:
+        n_items: written.
+        n_lost: left out.
+        lost: message of each damaged group that was left out.
+    """
+
+    source: str
+    target: str
+    format: str
+    n_items: int
+    n_lost: int
+    lost: list[str]
+
+
+def unpack(
+    source: Path | str,
+    target: Path | str,
+    options: UnpackOptions | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    plugins: Registry | None = None,
+) -> UnpackReport:
+    """Write the items of an archive to a dataset.
+
+    Raises:
+        ArchiveError, CodecError, OutputError: see `batchcodec.errors`.
+    """
+    source, target, options, plugins = Path(source), Path(target), options or UnpackOptions(), plugins or registry()
+    with Archive(source, plugins.restore) as archive:
+        writer = plugins.format_for_target(target, options.format_options, options.to)
+        occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+        if occupied and not options.force:
+            raise TargetExistsError(target)
+        lost: list[str] = []
+        n_lost = n_done = 0
+
+        def on_damage(group: int, error: BatchcodecError) -> None:
+            nonlocal n_lost
+            lost.append(str(error))
+            n_lost += archive.group_items(group)
+
+        def items() -> Iterator[Item]:
+            nonlocal n_done
+            skipping = options.on_error == "skip"
+            # Group by group decodes each group once; the order of the dataset may go to and fro between groups.
+            if not writer.ordered or skipping or archive.in_order:
+                groups = archive.groups(on_damage if skipping else None)
+                found: Iterator[Item] = (item for group in groups for _, item in group)
+            else:
+                found = iter(archive)
+            for item in found:
+                yield item
+                n_done += 1
+                if progress:
+                    progress(n_done, len(archive))
+
+        with _staged(target) as stage:
+            writer.write(stage, items())
+    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost)
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A path beside the target to write to, moved into place when the block ends well and removed when it does not."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
+    except OSError as exc:
+        raise OutputError(target, exc.strerror or str(exc)) from exc
+    stage = folder / target.name
+    try:
+        yield stage
+        # A format may write a second file beside the first, such as labels.
+        for path in sorted(folder.iterdir()):
+            _move(path, target.parent / path.name)
+    except OSError as exc:
+        raise OutputError(target, exc.strerror or str(exc)) from exc
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a file over the target, or a folder into it."""
+    if path.is_dir() and target.is_dir():
+        for child in sorted(path.iterdir()):
+            _move(child, target / child.name)
+        return
+    if target.is_dir():
+        raise OutputError(target, "a folder is in the place of a file")
+    if path.is_dir() and target.exists():
+        raise OutputError(target, "a file is in the place of a folder")
+    path.replace(target)
