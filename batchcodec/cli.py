@@ -1,0 +1,546 @@
+"""The command line: each command parses, calls one function, and prints its report.
+
+Reports go to stdout, progress and warnings to stderr. With `--json` stdout is one JSON object, also for errors. Every
+`BatchcodecError` becomes one line and its exit code in one place, `_Group.invoke`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from batchcodec.dataset import FormatOptions
+from batchcodec.errors import BatchcodecError, OptionError, OutputError
+from batchcodec.pack import PackOptions, PackStatus, pack
+from batchcodec.preprocess import Preprocess, parse_size
+from batchcodec.registry import registry
+from batchcodec.report import text
+from batchcodec.unpack import UnpackOptions, unpack
+from batchcodec.version import __version__
+
+INTERRUPTED = 130
+
+
+class _Output:
+    """What the running command may print."""
+
+    json = False
+    quiet = False
+    verbose = False
+    progress: bool | None = None
+
+    def configure(
+        self, *, json: bool = False, quiet: bool = False, verbose: bool = False, progress: bool | None = None
+    ) -> None:
+        self.json, self.quiet, self.verbose, self.progress = json, quiet, verbose, progress
+
+    def result(self, value: object, rendered: str) -> None:
+        """A report, as JSON or as text."""
+        if self.json:
+            print(json.dumps(_jsonable(value), ensure_ascii=False, indent=1))
+        elif not self.quiet:
+            print(rendered)
+
+    def detail(self, message: str) -> None:
+        """A line for `--verbose`."""
+        if self.verbose:
+            print(message, file=sys.stderr)
+
+    def fail(self, error: BatchcodecError) -> NoReturn:
+        """Say what went wrong and leave with the exit code of its class."""
+        print(f"error: {text.printable(str(error))}", file=sys.stderr)
+        if self.json:
+            body = {"type": type(error).__name__.lstrip("_"), "message": str(error), **_jsonable(error.fields)}
+            print(json.dumps({"error": body}, ensure_ascii=False, indent=1))
+        raise typer.Exit(error.exit_code)
+
+    def bar(self, total: int | None, unit: str) -> Any:
+        """A progress bar on stderr: on a terminal, or when asked for."""
+        from tqdm import tqdm
+
+        wanted = sys.stderr.isatty() if self.progress is None else self.progress
+        hidden = not wanted or self.quiet
+        return tqdm(total=total, unit=unit, disable=hidden, file=sys.stderr, dynamic_ncols=True, mininterval=0.2)
+
+
+_output = _Output()
+
+
+def _jsonable(value: Any) -> Any:
+    """Dataclasses to objects, paths to strings, and numbers that JSON lacks to null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Group(TyperGroup):
+    """Turns errors into messages and exit codes, for built-in commands and those of plugins alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BatchcodecError as exc:
+            _output.fail(exc)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The image archive that learns your dataset: one random-access file, smaller than a folder of JPEG, WebP or AVIF.",
+    epilog="Exit codes: 1 other, 2 usage, 3 input, 4 archive, 5 codec, 6 plugin, 130 interrupted.",
+)
+
+
+class OnError(StrEnum):
+    """What to do with items that fail."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class Frames(StrEnum):
+    """Frames of animated images."""
+
+    first = "first"
+    all = "all"
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+ForceFlag = Annotated[bool, typer.Option("--force", "-f", help="Replace what exists.")]
+ProgressFlag = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr.", show_default="on a terminal")
+]
+FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the source; see `batchcodec formats`.")]
+KeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the images.")]
+LabelKeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the labels.")]
+SizeOption = Annotated[str, typer.Option(help="native, N (square) or WIDTHxHEIGHT.")]
+ResampleOption = Annotated[str, typer.Option(help="nearest, box, bilinear, hamming, bicubic or lanczos.")]
+FitOption = Annotated[str, typer.Option(help="How another aspect ratio meets --size: stretch, crop or pad.")]
+ModeOption = Annotated[str, typer.Option(help="keep, gray or rgb.")]
+FramesOption = Annotated[Frames, typer.Option(help="Frames of animated and multi-page files.")]
+ArchiveArgument = Annotated[Path, typer.Argument(help="A .cpack archive.", show_default=False)]
+SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, tar or another dataset.", show_default=False)]
+
+
+def _preprocess(size: str, resample: str, fit: str, mode: str) -> Preprocess:
+    return Preprocess(parse_size(size), resample, fit, mode)  # type: ignore[arg-type]  # checked when it is made
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"batchcodec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    plugins = registry()
+    for plugin in plugins.plugins:
+        if plugin.error:
+            print(f"warning: plugin {plugin.name} of {plugin.distribution} failed: {plugin.error}", file=sys.stderr)
+    for conflict in plugins.conflicts():
+        print(f"warning: {conflict}", file=sys.stderr)
+
+
+@app.command(
+    "pack",
+    epilog="Examples:  batchcodec pack ./images out.cpack  |  "
+    "batchcodec pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors  |  "
+    "batchcodec pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
+)
+def _pack(
+    source: SourceArgument,
+    target: Annotated[Path, typer.Argument(help="The archive to write.", show_default=False)],
+    codec: Annotated[
+        str, typer.Option("--codec", "-c", help="name:key=value,...; see `batchcodec codecs`. auto chooses by bit depth.")
+    ] = "auto",
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model file, for a codec that needs one.")] = None,
+    entropy: Annotated[str | None, typer.Option(help="Entropy coder of a learned codec: none, zstd, huffman or rans.")] = None,
+    size: SizeOption = "native",
+    resample: ResampleOption = "bicubic",
+    fit: FitOption = "stretch",
+    mode: ModeOption = "keep",
+    frames: FramesOption = Frames.first,
+    metadata: Annotated[bool, typer.Option("--metadata", help="Keep EXIF and ICC profiles as attributes.")] = False,
+    format_id: FormatOption = None,
+    key: KeyOption = None,
+    label_key: LabelKeyOption = None,
+    group: Annotated[
+        int | None, typer.Option(help="Images of a group, the unit of random access.", show_default="about 1 megapixel")
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="At items that cannot be packed: stop, or leave them out and list them.")
+    ] = (OnError.fail),
+    workers: Annotated[int, typer.Option(help="Groups coded at once; 0 is one for each core.")] = 0,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    verbose: VerboseFlag = False,
+    progress: ProgressFlag = None,
+) -> None:
+    """Pack a dataset into one archive."""
+    _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
+    options = PackOptions(
+        codec=codec,
+        model=model,
+        entropy=entropy,
+        preprocess=_preprocess(size, resample, fit, mode),
+        group_items=group,
+        on_error=on_error.value,
+        force=force,
+        format=format_id,
+        format_options=FormatOptions(frames=frames.value, metadata=metadata, key=key, label_key=label_key),
+        workers=workers,
+    )
+    started = time.monotonic()
+    with _output.bar(None, "image") as bar:
+
+        def show(status: PackStatus) -> None:
+            bar.total = status.total
+            bar.set_postfix_str(text.size(status.n_bytes), refresh=False)
+            bar.update(status.done - bar.n)
+
+        report = pack(source, target, options, progress=show)
+    seconds = time.monotonic() - started
+    _output.detail(f"{seconds:.1f} s, {report.n_items / seconds:,.0f} images/s; {text.counts(report.shapes)}")
+    _output.result(report, text.pack_text(report))
+
+
+@app.command(
+    "unpack",
+    epilog="Examples:  batchcodec unpack out.cpack images/  |  batchcodec unpack out.cpack out.npz  |  "
+    "batchcodec unpack out.cpack out --to npz",
+)
+def _unpack(
+    archive: ArchiveArgument,
+    target: Annotated[
+        Path | None, typer.Argument(help="Folder or file to write.", show_default="the archive's name with the format's suffix")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Format to write.", show_default="by the target's suffix, else folder")] = None,
+    image_format: Annotated[
+        str, typer.Option(help="How image files are written: png (lossless), keep (as the names say), webp, ...")
+    ] = "png",
+    on_error: Annotated[OnError, typer.Option(help="At damaged groups: stop, or leave them out and list them.")] = OnError.fail,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    progress: ProgressFlag = None,
+) -> None:
+    """Write the images of an archive to a folder, an array file or a tar."""
+    _output.configure(json=as_json, quiet=quiet, progress=progress)
+    if target is None:
+        suffixes = registry().format_class(to).suffixes if to else ()
+        target = archive.with_suffix(suffixes[0] if suffixes else "")
+    elif to and (suffixes := registry().format_class(to).suffixes) and not target.suffix:
+        target = target.with_name(target.name + suffixes[0])
+    options = UnpackOptions(
+        to=to, force=force, on_error=on_error.value, format_options=FormatOptions(image_format=image_format)
+    )
+    with _output.bar(None, "image") as bar:
+        report = unpack(archive, target, options, progress=_counting(bar))
+    _output.result(report, text.unpack_text(report))
+
+
+def _counting(bar: Any) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
+
+
+@app.command(
+    "report",
+    epilog="Examples:  batchcodec report out.cpack --against ./images  |  "
+    "batchcodec report out.cpack --against ./images --figure out.png --csv out.csv",
+)
+def _report(
+    archive: ArchiveArgument,
+    against: Annotated[Path | None, typer.Option(help="The dataset that was packed, to measure quality.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write a PNG of originals over reconstructions.")] = None,
+    figure_items: Annotated[int, typer.Option(min=1, max=100, help="Images in the figure.")] = 10,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row for each image.")] = None,
+    format_id: FormatOption = None,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    progress: ProgressFlag = None,
+) -> None:
+    """Say where the bytes are and, against the source, how good the images are."""
+    from batchcodec.report.figure import draw_figure
+    from batchcodec.report.quality import report
+
+    _output.configure(json=as_json, quiet=quiet, progress=progress)
+    for option, path in (("figure", figure), ("csv", csv_file)):
+        if path is not None and against is None:
+            raise OptionError(option, path, "--against SOURCE beside it")
+        if path is not None and path.exists() and not force:
+            raise OptionError(option, path, "a file that does not exist yet, or --force")
+    with _output.bar(None, "image") as bar:
+        found = report(archive, against, format_id=format_id, progress=_counting(bar))
+    if csv_file is not None:
+        _write_csv(csv_file, found.items)
+    if figure is not None and against is not None:
+        draw_figure(archive, against, figure, n_items=figure_items, format_id=format_id)
+    _output.result({"info": found.info, "quality": found.quality}, text.report_text(found))
+
+
+def _write_csv(path: Path, items: list[Any]) -> None:
+    """One row for each image."""
+    import io
+
+    from batchcodec.atomic import write_atomically
+    from batchcodec.report.quality import ItemQuality
+
+    buffer = io.StringIO()
+    names = [f.name for f in dataclasses.fields(ItemQuality)]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([getattr(item, name) for name in names] for item in items)
+    write_atomically(path, buffer.getvalue().encode())
+
+
+@app.command("info")
+def _info(archive: ArchiveArgument, as_json: JsonFlag = False, quiet: QuietFlag = False) -> None:
+    """Say what is in an archive, without decoding it."""
+    from batchcodec.report.info import info
+
+    _output.configure(json=as_json, quiet=quiet)
+    found = info(archive)
+    _output.result(found, text.info_text(found))
+
+
+@app.command("ls")
+def _ls(
+    archive: ArchiveArgument,
+    long: Annotated[bool, typer.Option("--long", "-l", help="With label and size.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the names of the items."""
+    from batchcodec.opening import open_archive
+
+    _output.configure(json=as_json)
+    with open_archive(archive) as opened:
+        rows = []
+        for index, (name, label) in enumerate(zip(opened.names, opened.labels, strict=True)):
+            row = {"name": name, "label": label}
+            if long or as_json:
+                row["image"] = str(opened.group_head(opened.locate(index)[0]).spec.image)
+            rows.append(row)
+        lines = [
+            "\t".join(text.printable(str(row[key] if row[key] is not None else "-")) for key in ("image", "label", "name"))
+            if long
+            else text.printable(str(row["name"]))
+            for row in rows
+        ]
+        _output.result(rows, "\n".join(lines))
+
+
+@app.command(
+    "train",
+    epilog="Example:  batchcodec train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5",
+)
+def _train(
+    source: SourceArgument,
+    target: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)],
+    latent: Annotated[int, typer.Option(help="Channels of the latents; 12, 24 and 32 in the paper.")] = 12,
+    width: Annotated[str, typer.Option(help="Channels after each of the three stride-2 stages.")] = "32,64,128",
+    rate_weight: Annotated[
+        float,
+        typer.Option(help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 is the paper's training."),
+    ] = 2.5,
+    minutes: Annotated[float | None, typer.Option(help="How long to train.", show_default="--epochs decides")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 20,
+    batch: Annotated[int, typer.Option(help="Images of one step.")] = 16,
+    crop: Annotated[int, typer.Option(help="Side of the random crops that larger images are trained on.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    validation: Annotated[float, typer.Option(help="Part of the images that is held out, 1,000 at most.")] = 0.05,
+    size: SizeOption = "native",
+    resample: ResampleOption = "bicubic",
+    fit: FitOption = "stretch",
+    mode: ModeOption = "keep",
+    format_id: FormatOption = None,
+    key: KeyOption = None,
+    seed: Annotated[int, typer.Option(help="Of weights, split, crops and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint if it is there.")] = False,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    verbose: VerboseFlag = False,
+    progress: ProgressFlag = None,
+) -> None:
+    """Train the paper's autoencoder on a dataset. Ctrl-C stops early and keeps the best so far."""
+    from batchcodec.learned.data import load_images
+
+    _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
+    if target.exists() and not (force or resume):
+        raise OptionError("output", target, "a file that does not exist yet, --force or --resume")
+    if not target.parent.is_dir():
+        raise OutputError(target, "its directory does not exist")
+    preprocess = _preprocess(size, resample, fit, mode)
+    with _output.bar(None, "image") as bar:
+        bar.set_description("reading")
+        images = load_images(
+            source,
+            preprocess,
+            format_id=format_id,
+            format_options=FormatOptions(key=key),
+            seed=seed,
+            progress=_counting(bar),
+        )
+    from batchcodec.learned.train import TrainOptions, TrainStatus, train  # imports torch, so after the source is known good
+
+    options = TrainOptions(
+        latent=latent,
+        widths=_three_numbers(width),
+        rate_weight=rate_weight,
+        minutes=minutes,
+        epochs=epochs,
+        batch=batch,
+        crop=crop,
+        learning_rate=learning_rate,
+        validation=validation,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    with _output.bar(1000, "") as bar:
+        bar.bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+
+        def show(status: TrainStatus) -> None:
+            bar.set_postfix_str(
+                f"step {status.step}, loss {status.loss:.3f}, validation {status.psnr:.2f} dB at "
+                f"{status.bits_per_pixel:.3f} bpp, {status.images_per_second:,.0f} images/s",
+                refresh=False,
+            )
+            bar.update(round(1000 * status.done) - bar.n)
+
+        found = train(images, target, options, resume=resume, progress=show)
+    for row in found.log:
+        _output.detail(str(row))
+    _output.result(
+        found,
+        f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
+        f"{found.n_train:,} images; validation ({found.n_validation:,}) {found.psnr:.2f} dB at about "
+        f"{found.bits_per_pixel:.3f} bits per pixel",
+    )
+    if found.interrupted:
+        print("interrupted: the best so far is kept; --resume goes on", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _three_numbers(value: str) -> tuple[int, int, int]:
+    try:
+        a, b, c = (int(part) for part in value.split(","))
+    except ValueError as exc:
+        raise OptionError("width", value, "three numbers such as 32,64,128") from exc
+    if not all(1 <= n <= 4096 for n in (a, b, c)):
+        raise OptionError("width", value, "numbers from 1 to 4096")
+    return a, b, c
+
+
+@app.command("plugins")
+def _plugins(as_json: JsonFlag = False) -> None:
+    """List the plugins, what each provides, and those that failed."""
+    _output.configure(json=as_json)
+    plugins = registry()
+    blocks = []
+    for plugin in plugins.plugins:
+        gives = [f"{kind} {', '.join(ids)}" for kind, ids in (("codecs", plugin.codecs), ("formats", plugin.formats)) if ids]
+        state = f"FAILED: {plugin.error}" if plugin.error else "; ".join(gives) or "commands only"
+        blocks.append(f"{plugin.name} ({plugin.distribution} {plugin.version})\n  {text.printable(state)}")
+    conflicts = [str(conflict) for conflict in plugins.conflicts()]
+    blocks += [f"CONFLICT: {conflict}" for conflict in conflicts]
+    _output.result({"plugins": plugins.plugins, "conflicts": conflicts}, "\n".join(blocks))
+
+
+@app.command("codecs")
+def _codecs(as_json: JsonFlag = False) -> None:
+    """List the codecs and their options."""
+    _output.configure(json=as_json)
+    plugins, rows, lines = registry(), [], []
+    for codec_id in plugins.codec_ids():
+        try:
+            codec = plugins.codec_class(codec_id)
+        except BatchcodecError as exc:
+            lines.append(f"{codec_id}\n  {exc}")
+            continue
+        rows.append(
+            {
+                "id": codec_id,
+                "summary": codec.summary,
+                "options": codec.options_help,
+                "dtypes": codec.dtypes,
+                "channels": codec.channels,
+                "needs_model": codec.needs_model,
+            }
+        )
+        lines.append(f"{codec_id}\n  {codec.summary} ({', '.join(codec.dtypes)})")
+        lines += [f"    {name:<12} {meaning}" for name, meaning in codec.options_help.items()]
+    _output.result(rows, "\n".join(lines))
+
+
+@app.command("formats")
+def _formats(as_json: JsonFlag = False) -> None:
+    """List the dataset formats."""
+    _output.configure(json=as_json)
+    plugins, rows, lines = registry(), [], []
+    for format_id in plugins.format_ids():
+        try:
+            kind = plugins.format_class(format_id)
+        except BatchcodecError as exc:
+            lines.append(f"{format_id}\n  {exc}")
+            continue
+        suffixes = ", ".join(kind.suffixes) or "directories"
+        rows.append({"id": format_id, "summary": kind.summary, "suffixes": kind.suffixes, "can_write": kind.can_write})
+        lines.append(f"{format_id}\n  {kind.summary} ({suffixes}{'' if kind.can_write else '; read only'})")
+    _output.result(rows, "\n".join(lines))
+
+
+def _add_plugin_commands() -> None:
+    """Let plugins add commands; one that fails is reported like one that cannot be imported."""
+    plugins = registry()
+    for impl in plugins.manager.hook.register_commands.get_hookimpls():
+        try:
+            impl.function(app)
+        except Exception as exc:  # a foreign plugin must not break the others
+            name = str(impl.plugin_name)
+            print(f"warning: plugin {name} could not add its commands: {type(exc).__name__}: {exc}", file=sys.stderr)
+
+
+def main() -> None:
+    """The console script."""
+    _add_plugin_commands()
+    app(prog_name="batchcodec")
+
+
+if __name__ == "__main__":
+    main()

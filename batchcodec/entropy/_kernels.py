@@ -1,0 +1,222 @@
+"""The loops of `rans` and `huffman` in machine code; see there for the bitstreams.
+
+Imported at first use, since numba is slow to load. The callers check tables, symbols and indices; the kernels check the coded
+data, and never read or write out of bounds whatever it holds. Each decoder returns how much data it consumed, or one of the
+negative codes below.
+
+No sum mixes int64 with uint64: numba, like numpy, would make a float of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from batchcodec.entropy._jit import jit
+
+ENDS_EARLY = -1
+BAD_START = -2
+BAD_END = -3
+
+_LANES = 2
+_LOW = np.uint64(1 << 16)  # smallest normalised state
+_WORD = np.uint64(0xFFFF)
+_BITS = np.uint64(16)
+_BUCKET_BITS = 6  # measured: 4 to 8 are level, larger buckets make longer searches in flat tables
+_BUCKETS = 1 << (16 - _BUCKET_BITS)
+_BUCKET_SHIFT = np.uint64(_BUCKET_BITS)
+
+_SHORT_BITS = 11  # Huffman codes up to this length decode with one lookup in 4 KiB per table
+_LONG = 15  # length field of a lookup entry whose code is longer
+
+_u8_in = types.Array(types.uint8, 1, "C", readonly=True)
+_u8_rows = types.Array(types.uint8, 2, "C", readonly=True)
+_u16_in = types.Array(types.uint16, 1, "C", readonly=True)
+_u16_rows = types.Array(types.uint16, 2, "C", readonly=True)
+_u32_rows = types.Array(types.uint32, 2, "C", readonly=True)
+_u8_out = types.Array(types.uint8, 1, "C")
+_u16_out = types.Array(types.uint16, 1, "C")
+
+
+@jit(types.Array(types.boolean, 1, "C")(_u16_in, types.int64))
+def used_tables(index: NDArray[np.uint16], n_tables: int) -> NDArray[np.bool_]:
+    """Which tables a stream uses: lookup tables are built for these only."""
+    used = np.zeros(n_tables, np.bool_)
+    for j in range(len(index)):
+        used[index[j]] = True
+    return used
+
+
+@jit(types.int64(_u16_in, _u16_in, _u32_rows, _u16_out))
+def rans_encode(
+    symbols: NDArray[np.uint16], index: NDArray[np.uint16], cdfs: NDArray[np.uint32], words: NDArray[np.uint16]
+) -> int:
+    """Fill `words` (at least n + 2 * lanes + 1 of them) from its end; returns where the coded words begin."""
+    n = len(symbols)
+    at = len(words)
+    states = np.full(_LANES, _LOW, np.uint64)
+    for j in range(n - 1, -1, -1):
+        i = index[j]
+        s = np.int64(symbols[j])
+        low = np.uint64(cdfs[i, s])
+        freq = np.uint64(cdfs[i, s + 1]) - low
+        state = states[j % _LANES]
+        # Whether a word leaves is a coin toss that no branch predictor learns: write it always, keep it where it is due.
+        # Without the branch this runs four times faster.
+        due = state >= (freq << _BITS)
+        words[at - 1] = np.uint16(state & _WORD)
+        at -= int(due)
+        state = state >> _BITS if due else state
+        states[j % _LANES] = ((state // freq) << _BITS) + state % freq + low
+    for k in range(min(n, _LANES) - 1, -1, -1):
+        at -= 2
+        words[at] = np.uint16(states[k] & _WORD)
+        words[at + 1] = np.uint16(states[k] >> _BITS)
+    return at
+
+
+@jit(types.int64(_u16_in, _u16_in, _u32_rows, _u16_out))
+def rans_decode(
+    words: NDArray[np.uint16], index: NDArray[np.uint16], cdfs: NDArray[np.uint32], symbols: NDArray[np.uint16]
+) -> int:
+    """Fill `symbols`; `words` has one more word at its end, which is read but never used by a sound stream."""
+    n = len(index)
+    lanes = min(n, _LANES)
+    n_words = len(words) - 1
+    if n_words < 2 * lanes:
+        return ENDS_EARLY
+    states = np.full(_LANES, _LOW, np.uint64)
+    for k in range(lanes):
+        states[k] = np.uint64(words[2 * k]) | (np.uint64(words[2 * k + 1]) << _BITS)
+        if states[k] < _LOW:
+            return BAD_START
+
+    # The first symbol that reaches into each bucket of slots: the search below starts there, and takes at most 63 steps.
+    used = used_tables(index, len(cdfs))
+    buckets = np.zeros((len(cdfs), _BUCKETS), np.uint16)
+    for t in range(len(cdfs)):
+        if used[t]:
+            first = 0
+            for b in range(_BUCKETS):
+                while cdfs[t, first + 1] <= b << _BUCKET_BITS:
+                    first += 1
+                buckets[t, b] = first
+
+    at = 2 * lanes
+    for j in range(n):
+        i = index[j]
+        state = states[j % _LANES]
+        slot = state & _WORD
+        s = np.int64(buckets[i, slot >> _BUCKET_SHIFT])
+        while np.uint64(cdfs[i, s + 1]) <= slot:
+            s += 1
+        symbols[j] = s
+        low = np.uint64(cdfs[i, s])
+        state = (np.uint64(cdfs[i, s + 1]) - low) * (state >> _BITS) + slot - low
+        if at > n_words:
+            return ENDS_EARLY
+        due = state < _LOW  # no branch, as in the encoder
+        longer = (state << _BITS) | np.uint64(words[at])
+        states[j % _LANES] = longer if due else state
+        at += int(due)
+    if at > n_words:
+        return ENDS_EARLY
+    for k in range(_LANES):
+        if states[k] != _LOW:
+            return BAD_END
+    return at
+
+
+@jit(types.int64(_u16_in, _u16_in, _u16_rows, _u8_rows, _u8_out))
+def huffman_encode(
+    symbols: NDArray[np.uint16],
+    index: NDArray[np.uint16],
+    codes: NDArray[np.uint16],
+    lengths: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> int:
+    """Fill `out` (at least 2 n + 3 bytes); returns the number of bytes. `codes` are right-aligned."""
+    at = 0
+    pending = np.uint64(0)  # the bits of the byte that is not full yet
+    n_pending = np.uint64(0)
+    byte = np.uint64(255)
+    eight = np.uint64(8)
+    for j in range(len(symbols)):
+        i = index[j]
+        s = symbols[j]
+        length = np.uint64(lengths[i, s])
+        pending = (pending << length) | np.uint64(codes[i, s])
+        n_pending += length
+        window = pending << (np.uint64(24) - n_pending)  # at most 7 + 16 bits
+        out[at] = np.uint8(window >> _BITS)
+        out[at + 1] = np.uint8((window >> eight) & byte)
+        out[at + 2] = np.uint8(window & byte)
+        at += int(np.int64(n_pending >> np.uint64(3)))
+        n_pending &= np.uint64(7)
+        pending &= (np.uint64(1) << n_pending) - np.uint64(1)
+    return at + 1 if n_pending else at
+
+
+@jit(types.int64(_u8_in, _u16_in, _u16_rows, _u16_rows, _u8_rows, _u16_out))
+def huffman_decode(
+    data: NDArray[np.uint8],
+    index: NDArray[np.uint16],
+    starts: NDArray[np.uint16],
+    order: NDArray[np.uint16],
+    ranked_lengths: NDArray[np.uint8],
+    symbols: NDArray[np.uint16],
+) -> int:
+    """Fill `symbols`; returns the number of bits. `data` has three more bytes at its end, which may be read but not used.
+
+    Args:
+        data: uint8 [bytes + 3].
+        index: uint16 [n].
+        starts: uint16 [T, S], the codes in rising order, left-aligned in 16 bits.
+        order: uint16 [T, S], the symbol of each.
+        ranked_lengths: uint8 [T, S], the length of each.
+        symbols: uint16 [n], output.
+    """
+    n_tables, n_symbols = starts.shape
+    n_bits = 8 * (len(data) - 3)
+    used = used_tables(index, n_tables)
+    short = np.zeros((n_tables, 1 << _SHORT_BITS), np.uint16)  # symbol * 16 + length - 1
+    long_rank = np.zeros((n_tables, 17), np.int64)  # rank of the first code of this length or longer
+    for t in range(n_tables):
+        if used[t]:
+            rank = 0
+            for length in range(1, 17):
+                long_rank[t, length] = rank
+                while rank < n_symbols and ranked_lengths[t, rank] == length:
+                    first = starts[t, rank] >> (16 - _SHORT_BITS)
+                    if length <= _SHORT_BITS:
+                        for b in range(first, first + (1 << (_SHORT_BITS - length))):
+                            short[t, b] = order[t, rank] * 16 + length - 1
+                    else:
+                        short[t, first] = _LONG
+                    rank += 1
+
+    at = 0
+    for j in range(len(index)):
+        if at >= n_bits:
+            return ENDS_EARLY
+        i = index[j]
+        p = at >> 3
+        window = (np.int64(data[p]) << 16) | (np.int64(data[p + 1]) << 8) | np.int64(data[p + 2])
+        window = (window >> (8 - (at & 7))) & 0xFFFF
+        entry = int(short[i, window >> (16 - _SHORT_BITS)])
+        width = (entry & 15) + 1
+        s = entry >> 4
+        if width == _LONG + 1:
+            # The last length whose first code is not beyond the window; codes of one length follow each other.
+            width = _SHORT_BITS + 1
+            while width < 16:
+                rank = long_rank[i, width + 1]
+                if rank >= n_symbols or np.int64(starts[i, rank]) > window:
+                    break
+                width += 1
+            rank = long_rank[i, width]
+            s = int(order[i, rank + ((window - np.int64(starts[i, rank])) >> (16 - width))])
+        symbols[j] = s
+        at += width
+    return at if at <= n_bits else ENDS_EARLY

@@ -1,0 +1,93 @@
+"""A picture to look at: originals over reconstructions, as in figures 1 and 3 of the source paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from batchcodec.atomic import atomic_file
+from batchcodec.errors import InputError, OutputError
+from batchcodec.opening import open_archive
+from batchcodec.registry import Registry, registry
+from batchcodec.report.quality import Originals
+from batchcodec.report.text import printable
+from batchcodec.types import Pixels
+
+CELL = 160
+"""Side of a cell in pixels."""
+
+
+def _thumbnail(pixels: Pixels) -> Pixels:
+    """uint8 RGB that fits a cell; small images are magnified by a whole factor, so that their pixels can be seen."""
+    from PIL import Image
+
+    from batchcodec.preprocess import to_channels
+
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    rgb = to_channels(pixels, 3)
+    height, width = rgb.shape[:2]
+    scale = CELL / max(height, width)
+    if scale >= 1:
+        factor = int(scale)
+        return rgb.repeat(factor, axis=0).repeat(factor, axis=1)
+    side = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(rgb).resize(side, Image.Resampling.LANCZOS))
+
+
+def draw_figure(
+    path: Path | str,
+    against: Path | str,
+    target: Path | str,
+    *,
+    n_items: int = 10,
+    format_id: str | None = None,
+    plugins: Registry | None = None,
+) -> int:
+    """Write a PNG with a row of originals, their reconstructions below, and name and PSNR under each; how many are shown.
+
+    Items are taken at equal distances through the dataset.
+
+    Raises:
+        InputError: the dataset has none of the items.
+        OutputError: the picture cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from batchcodec import metrics
+
+    target = Path(target)
+    font = ImageFont.load_default(size=12)
+    cells: list[tuple[Pixels, Pixels, str]] = []
+    with open_archive(path) as archive:
+        originals = Originals(archive, Path(against), format_id, plugins or registry())
+        for index in np.unique(np.linspace(0, len(archive) - 1, min(n_items, len(archive))).round().astype(int)).tolist():
+            decoded = archive[index]
+            original = originals.find(index, decoded.name)
+            if original is None or original.pixels.shape != decoded.pixels.shape:
+                continue
+            psnr = float(metrics.psnr(original.pixels[None], decoded.pixels[None])[0])
+            name = printable(decoded.name.rsplit("/", 1)[-1])
+            name = name if len(name) <= 22 else name[:10] + ".." + name[-10:]
+            shown = f"{name}\n{psnr:.2f} dB" if np.isfinite(psnr) else f"{name}\nequal"
+            cells.append((_thumbnail(original.pixels), _thumbnail(decoded.pixels), shown))
+    if not cells:
+        raise InputError(against, f"it has none of the items of {path}, in the size that was packed")
+    gap, left, foot = 8, 96, 40
+    sheet = Image.new("RGB", (left + len(cells) * (CELL + gap), 2 * (CELL + gap) + foot), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, text in enumerate(("original", "decoded")):
+        pen.text((gap, gap + row * (CELL + gap) + CELL // 2 - 8), text, fill="black", font=font)
+    for column, (original_pixels, decoded_pixels, caption) in enumerate(cells):
+        x = left + column * (CELL + gap)
+        for row, pixels in enumerate((original_pixels, decoded_pixels)):
+            height, width = pixels.shape[:2]
+            sheet.paste(Image.fromarray(pixels), (x + (CELL - width) // 2, gap + row * (CELL + gap) + (CELL - height) // 2))
+        pen.multiline_text((x + 2, 2 * (CELL + gap) + 4), caption, fill="black", font=font, spacing=2)
+    try:
+        with atomic_file(target) as file:
+            sheet.save(file, "PNG")
+    except ValueError as exc:
+        raise OutputError(target, str(exc)) from exc
+    return len(cells)
