@@ -24,6 +24,13 @@ def size(n_bytes: float) -> str:
     return f"{scaled:,.2f} {'kMGT'[exponent - 1]}B" if scaled < 100 else f"{scaled:,.0f} {'kMGT'[exponent - 1]}B"
 
 
+def compared(n_bytes: int, other: int, name: str) -> str:
+    """`2.50 times smaller than the source`, or larger."""
+    if n_bytes <= other:
+        return f"{other / n_bytes:,.2f} times smaller than {name}"
+    return f"{n_bytes / max(1, other):,.2f} times LARGER than {name}"
+
+
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> str:
     """Columns aligned: the first to the left, others to the right."""
     lines = [list(header)] if header else []
@@ -49,11 +56,10 @@ def counts(values: Mapping[str, int], limit: int = 8) -> str:
 
 def pack_text(report: PackReport) -> str:
     """What `pack` did."""
-    ratio = report.source_bytes / report.n_bytes
     quality = "lossless" if report.lossless else f"PSNR {report.mean_psnr:.2f} dB mean, {report.pooled_psnr:.2f} dB pooled"
     lines = [
         f"{printable(report.target)}: {report.n_items:,} images in {size(report.n_bytes)}, "
-        f"{ratio:.2f} times smaller than the source ({size(report.source_bytes)})",
+        f"{compared(report.n_bytes, report.source_bytes, 'the source')} ({size(report.source_bytes)})",
         f"codec {', '.join(f'{text} ({n:,})' for text, n in report.codecs.items())}; {quality}",
         f"{report.n_bytes / report.n_items:,.1f} bytes per image; "
         f"payload {size(report.bytes.payload)}, weights {size(report.bytes.model)}, "
@@ -92,14 +98,14 @@ def info_text(info: ArchiveInfo) -> str:
         ("framing", size(count.framing), _share(count.framing, info)),
         ("total", size(count.total), "100.0 %"),
     ]
-    ratio = "" if info.ratio_to_source is None else f"{info.ratio_to_source:.2f} times smaller than the source, "
+    source = "" if info.source_bytes is None else compared(info.n_bytes, info.source_bytes, "the source") + ", "
     lines = [
         f"{printable(info.path)}: {info.n_items:,} images in {info.n_groups:,} groups, format {info.version}",
         "",
         table(rows, ("bytes", "size", "share")),
         "",
         f"{info.bytes_per_item:,.1f} bytes per image without weights; {info.bits_per_pixel:.4f} bits per pixel with them",
-        f"{ratio}{info.ratio_to_raw:.2f} times smaller than raw",
+        source + compared(info.n_bytes, info.raw_bytes, "raw pixels"),
         f"directory + index {info.directory_index_per_item:.2f} bytes per image, with framing {info.overhead_per_item:.2f}",
         "pixels are the same on every machine"
         if info.exact

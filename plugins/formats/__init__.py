@@ -1,0 +1,25 @@
+"""The built-in formats: folders of image files, NumPy arrays, IDX files and tar archives.
+
+Importing this package is cheap: Pillow and the optional decoders are imported where pixels are read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from batchcodec.dataset import Format
+from batchcodec.hookspecs import hookimpl
+
+from .folder import FolderFormat
+from .idx import IdxFormat
+from .npy import NpyFormat
+from .npz import NpzFormat
+from .tar import TarFormat
+
+__all__ = ["FolderFormat", "IdxFormat", "NpyFormat", "NpzFormat", "TarFormat", "register_formats"]
+
+
+@hookimpl
+def register_formats() -> Iterable[type[Format]]:
+    """The five built-in formats."""
+    return (FolderFormat, NpyFormat, NpzFormat, IdxFormat, TarFormat)

@@ -1,0 +1,57 @@
+"""What all datasets here share: a lazy sequence of items, and the names of items that have none."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import overload
+
+from batchcodec.types import Item
+
+
+class LazyItems(Sequence[Item]):
+    """Items that are read when they are asked for. A subclass has `__len__` and `_read`.
+
+    Attributes:
+        ignored: how many files or arrays beside the images were left out, for reports ("3 other files ignored").
+    """
+
+    ignored: int = 0
+
+    @abstractmethod
+    def _read(self, index: int) -> Item:
+        """Read one item; `index` is from 0 to `len(self) - 1`. Raises `ItemError`."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return _Part(self, range(*index.indices(len(self))))
+        n_items = len(self)
+        position = index + n_items if index < 0 else index
+        if not 0 <= position < n_items:
+            raise IndexError(f"item {index} of {n_items}")
+        return self._read(position)
+
+
+class _Part(LazyItems):
+    """A slice of a dataset, as lazy as the dataset."""
+
+    def __init__(self, whole: LazyItems, indices: range) -> None:
+        self._whole = whole
+        self._indices = indices
+        self.ignored = whole.ignored
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _read(self, index: int) -> Item:
+        return self._whole[self._indices[index]]
+
+
+def numbered_name(index: int, n_items: int) -> str:
+    """`000123.png`: the name of an item in a file without names; all are equally long, six digits or more."""
+    digits = max(6, len(str(max(n_items - 1, 0))))
+    return f"{index:0{digits}d}.png"

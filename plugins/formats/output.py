@@ -1,0 +1,79 @@
+"""Writing files that are new, and streams of pixels whose number is known only at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import numpy as np
+
+from batchcodec.errors import InputError, OutputError
+from batchcodec.types import ImageSpec, Item
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write and read. If the block fails, the file is removed.
+
+    Raises:
+        OutputError: the path exists or cannot be written, or the disk is full.
+    """
+    try:
+        stream = path.open("x+b")
+    except OSError as exc:
+        raise OutputError(path, exc.strerror or str(exc)) from exc
+    try:
+        with stream:
+            yield stream
+    except BaseException as exc:
+        path.unlink(missing_ok=True)
+        if isinstance(exc, OSError):
+            raise OutputError(path, exc.strerror or str(exc)) from exc
+        raise
+
+
+@contextmanager
+def waiting_file(path: Path) -> Iterator[IO[bytes]]:
+    """A nameless temporary file in the folder of `path`, for data that can be written there only at the end."""
+    try:
+        stream = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  (entered below; only opening is guarded here)
+    except OSError as exc:
+        raise OutputError(path, exc.strerror or str(exc)) from exc
+    with stream:
+        yield stream
+
+
+class PixelStream:
+    """Appends the pixels of items of one shape and dtype to a file, little-endian, in C order.
+
+    Attributes:
+        n_items: how many were appended.
+        image: their common spec; None before the first.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes], format_id: str) -> None:
+        self.n_items = 0
+        self.image: ImageSpec | None = None
+        self._path = path
+        self._stream = stream
+        self._format_id = format_id
+        self._first_name = ""
+
+    def append(self, item: Item) -> None:
+        """Append one item's pixels. Raises `InputError` naming the item if it is not like the first one."""
+        image = ImageSpec.of(item.pixels)
+        if self.image is None:
+            self.image, self._first_name = image, item.name
+        elif image != self.image:
+            raise InputError(
+                self._path,
+                f"{self._format_id} holds images of one kind only: {item.name!r} is {image}, "
+                f"the first item {self._first_name!r} is {self.image}; unpack to a folder instead",
+                item=item.name,
+            )
+        pixels = np.ascontiguousarray(item.pixels, dtype=item.pixels.dtype.newbyteorder("<"))
+        self._stream.write(pixels.data)
+        self.n_items += 1
