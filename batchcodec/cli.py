@@ -48,7 +48,7 @@ class _Output:
     def result(self, value: object, rendered: str) -> None:
         """A report, as JSON or as text."""
         if self.json:
-            print(json.dumps(_jsonable(value), ensure_ascii=False, indent=1))
+            print(_dumped(value))
         elif not self.quiet:
             print(rendered)
 
@@ -62,7 +62,7 @@ class _Output:
         print(f"error: {text.printable(str(error))}", file=sys.stderr)
         if self.json:
             body = {"type": type(error).__name__.lstrip("_"), "message": str(error), **_jsonable(error.fields)}
-            print(json.dumps({"error": body}, ensure_ascii=False, indent=1))
+            print(_dumped({"error": body}))
         raise typer.Exit(error.exit_code)
 
     def bar(self, total: int | None, unit: str) -> Any:
@@ -88,6 +88,11 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def _dumped(value: object) -> str:
+    """JSON text in ASCII: names with control characters or without a Unicode meaning reach any terminal and any encoding."""
+    return json.dumps(_jsonable(value), indent=1)
 
 
 class _Group(TyperGroup):
@@ -299,9 +304,9 @@ def _report(
     _output.configure(json=as_json, quiet=quiet, progress=progress)
     for option, path in (("figure", figure), ("csv", csv_file)):
         if path is not None and against is None:
-            raise OptionError(option, path, "--against SOURCE beside it")
+            raise OptionError(option, str(path), "--against SOURCE beside it")
         if path is not None and path.exists() and not force:
-            raise OptionError(option, path, "a file that does not exist yet, or --force")
+            raise OptionError(option, str(path), "a file that does not exist yet, or --force")
     with _output.bar(None, "image") as bar:
         found = report(archive, against, format_id=format_id, progress=_counting(bar))
     if csv_file is not None:
@@ -387,9 +392,9 @@ def _train(
     mode: ModeOption = "keep",
     format_id: FormatOption = None,
     key: KeyOption = None,
-    seed: Annotated[int, typer.Option(help="Of weights, split, crops and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, split, crops and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0 leaves it to torch.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint if it is there.")] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -402,7 +407,7 @@ def _train(
 
     _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
     if target.exists() and not (force or resume):
-        raise OptionError("output", target, "a file that does not exist yet, --force or --resume")
+        raise OptionError("output", str(target), "a file that does not exist yet, --force or --resume")
     if not target.parent.is_dir():
         raise OutputError(target, "its directory does not exist")
     preprocess = _preprocess(size, resample, fit, mode)
@@ -416,7 +421,9 @@ def _train(
             seed=seed,
             progress=_counting(bar),
         )
-    from batchcodec.learned.train import TrainOptions, TrainStatus, train  # imports torch, so after the source is known good
+    # These import torch, so they come after the source is known to be good.
+    from batchcodec.learned.settings import TrainOptions, TrainStatus
+    from batchcodec.learned.train import train
 
     options = TrainOptions(
         latent=latent,

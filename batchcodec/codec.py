@@ -15,6 +15,8 @@ Laws, held by `batchcodec.testing.check_codec`:
   never clipped or stripped.
 - A damaged payload raises `PayloadError` (or decodes to other pixels, which the archive's digest finds); it never crashes,
   hangs or allocates without bound.
+- `encode` and `decode` are called from several threads at once, each with a group of its own: that is how cores are used, so a
+  codec keeps to one thread itself.
 - Importing a codec's module is cheap: heavy packages are imported where they are used.
 """
 
@@ -41,7 +43,6 @@ class Codec(ABC):
         dtypes: element types that it takes.
         channels: numbers of channels that it takes.
         needs_model: whether `pack` must be given a model file; its bytes are the keyword `model` of the constructor.
-        multithreaded: whether it uses all cores by itself, so that groups are given to it one at a time.
     """
 
     codec_id: ClassVar[str]
@@ -50,7 +51,6 @@ class Codec(ABC):
     dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     needs_model: ClassVar[bool] = False
-    multithreaded: ClassVar[bool] = False
 
     @property
     def lossless(self) -> bool:

@@ -170,7 +170,7 @@ class _CodecChoice:
         self._more: dict[str, Any] = {}
         if options.codec == "auto":
             if options.model is not None:
-                raise OptionError("model", options.model, "a --codec that uses a model, such as autoencoder-1")
+                raise OptionError("model", str(options.model), "a --codec that uses a model, such as autoencoder-1")
             if options.entropy is not None:
                 raise OptionError("entropy", options.entropy, "a --codec that has this choice, such as autoencoder-1")
             return
@@ -181,7 +181,7 @@ class _CodecChoice:
             self._more["entropy"] = options.entropy
         if options.model is not None:
             if not codec.needs_model:
-                raise OptionError("model", options.model, f"none: codec {codec.codec_id} uses no model")
+                raise OptionError("model", str(options.model), f"none: codec {codec.codec_id} uses no model")
             self._more["model"] = _read_model(options.model)
         elif codec.needs_model:
             raise OptionError("model", None, f"a model file for {codec.codec_id}; `batchcodec train` makes one")
@@ -202,20 +202,21 @@ class _CodecChoice:
         Raises:
             UnsupportedImageError: the codec that was asked for does not; the message names others.
         """
-        if self._text == "auto":
-            if spec.dtype == "uint8":
-                return self._make(DEFAULT_CODEC)
-            try:
-                return self._make(DEFAULT_CODEC_16)
-            except CodecError:
-                return self._make(FALLBACK_CODEC_16)
-        codec = self._make(self._text)
+        codec = self._automatic(spec) if self._text == "auto" else self._make(self._text)
         try:
             codec.check(spec)
         except UnsupportedImageError as exc:
-            others = ", ".join(self._plugins.holding(spec)) or "none"
+            others = ", ".join(i for i in self._plugins.holding(spec) if i != codec.codec_id) or "none"
             raise UnsupportedImageError(f"{exc}; codecs for such images: {others}", **exc.fields) from exc
         return codec
+
+    def _automatic(self, spec: ImageSpec) -> Codec:
+        if spec.dtype == "uint8":
+            return self._make(DEFAULT_CODEC)
+        try:
+            return self._make(DEFAULT_CODEC_16)
+        except CodecError:
+            return self._make(FALLBACK_CODEC_16)
 
 
 def _read_model(path: Path) -> bytes:
@@ -241,7 +242,9 @@ def pack(
     if target.exists() and not options.force:
         raise TargetExistsError(target)
     if target.is_dir():
-        raise OptionError("target", target, "a file name, not a directory")
+        raise OptionError("target", str(target), "a file name, not a directory")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise OptionError("target", str(target), "another file than the source")
     reader = plugins.format_of(source, options.format_options, options.format)
     dataset = reader.read(source)
     if not len(dataset):
@@ -292,9 +295,7 @@ class _Packing:
         try:
             for codec, group in self._groups(dataset, writer, progress):
                 waiting.append(pool.submit(_code, codec, group))
-                # A codec that threads by itself is given one group at a time.
-                limit = 1 if codec.multithreaded else workers + 1
-                while len(waiting) >= limit:
+                while len(waiting) > workers:
                     yield self._counted(waiting.popleft().result())
             while waiting:
                 yield self._counted(waiting.popleft().result())
@@ -308,13 +309,13 @@ class _Packing:
         for index in range(len(dataset)):
             try:
                 item = self._item(dataset, index, writer)
-                codec = self.choice.for_spec(ImageSpec.of(item.pixels))
+                codec = self._codec_for(item)
                 writer.add_name(item.name, str(self.source))
             except (ItemError, UnsupportedImageError) as exc:
                 if self.options.on_error == "fail":
                     raise
-                name = exc.item if isinstance(exc, ItemError) else str(exc.fields.get("item", f"item {index}"))
-                self.skipped.append(Skipped(name, exc.reason if isinstance(exc, ItemError) else exc.message))
+                reason = exc.reason if isinstance(exc, ItemError) else exc.fields.get("reason", exc.message)
+                self.skipped.append(Skipped(str(exc.fields.get("item", f"item {index}")), str(reason)))
                 continue
             finally:
                 self.n_read = index + 1
@@ -345,6 +346,14 @@ class _Packing:
         if ImageSpec.of(item.pixels).n_bytes > MAX_GROUP_BYTES:
             raise ItemError(self.source, item.name, f"larger than {MAX_GROUP_BYTES} bytes of pixels")
         return item
+
+    def _codec_for(self, item: Item) -> Codec:
+        """The codec of an item; the error for one that no codec holds names it."""
+        try:
+            return self.choice.for_spec(ImageSpec.of(item.pixels))
+        except UnsupportedImageError as exc:
+            fields = {**exc.fields, "item": item.name, "reason": exc.message}
+            raise UnsupportedImageError(f"{self.source}: {item.name!r}: {exc}", **fields) from exc
 
     def _capacity(self, spec: ImageSpec) -> int:
         if self.options.group_items:

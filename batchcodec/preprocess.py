@@ -3,8 +3,8 @@
 Nothing happens by default (`--size native --mode keep`). What happens is recorded in the archive and counted in the report.
 
 - `mode`: `gray` and `rgb` put alpha over white first. Gray is ITU-R 601 luma, as Pillow has it: 0.299 R + 0.587 G + 0.114 B.
-- `fit`: how an image meets a size of another aspect ratio. `stretch` resizes both sides on their own; `crop` resizes
-  until the size is covered and cuts the middle out; `pad` resizes until it fits and fills up with black around it.
+- `fit`: how an image meets a size of another aspect ratio. `stretch` resizes both sides on their own; `crop` cuts the largest
+  middle part of the wanted aspect ratio out, then resizes it; `pad` resizes until it fits and fills up with black around it.
 """
 
 from __future__ import annotations
@@ -112,30 +112,32 @@ def resize(pixels: Pixels, size: tuple[int, int], resample: Resample, fit: Fit) 
     if fit == "stretch":
         return _resampled(pixels, size, method)
     scale = max(ratios) if fit == "crop" else min(ratios)
-    bound = max if fit == "crop" else min
-    inner = (max(1, bound(size[0], round(width * scale))), max(1, bound(size[1], round(height * scale))))
     if fit == "crop":
-        # `inner` covers `size` in both directions, and is equal to it in one.
-        resized = _resampled(pixels, inner, method)
-        left, top = (inner[0] - size[0]) // 2, (inner[1] - size[1]) // 2
-        return np.ascontiguousarray(resized[top : top + size[1], left : left + size[0]])
-    inner = (min(size[0], inner[0]), min(size[1], inner[1]))
+        # The middle is cut out first: the whole of a very long image, resized, might not fit the memory.
+        left, top = (width - size[0] / scale) / 2, (height - size[1] / scale) / 2
+        box = (max(0.0, left), max(0.0, top), min(width, width - left), min(height, height - top))
+        return _resampled(pixels, size, method, box)
+    inner = (max(1, min(size[0], round(width * scale))), max(1, min(size[1], round(height * scale))))
     canvas = np.zeros((size[1], size[0], pixels.shape[2]), pixels.dtype)
     left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     canvas[top : top + inner[1], left : left + inner[0]] = _resampled(pixels, inner, method)
     return canvas
 
 
-def _resampled(pixels: Pixels, size: tuple[int, int], method: Image.Resampling) -> Pixels:
+def _resampled(
+    pixels: Pixels, size: tuple[int, int], method: Image.Resampling, box: tuple[float, float, float, float] | None = None
+) -> Pixels:
+    """The part `box` (left, top, right, bottom; all of it by default) resized to `size`."""
     from PIL import Image
 
     if pixels.dtype == np.uint8:
         flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        resized: Pixels = np.asarray(Image.fromarray(flat).resize(size, method))
+        resized: Pixels = np.asarray(Image.fromarray(flat).resize(size, method, box))
         return resized.reshape(size[1], size[0], pixels.shape[2])
     # Pillow has no 16-bit colour: each channel is resized in float32, which holds 16 bits exactly.
     planes = [
-        np.asarray(Image.fromarray(pixels[:, :, c].astype(np.float32)).resize(size, method)) for c in range(pixels.shape[2])
+        np.asarray(Image.fromarray(pixels[:, :, c].astype(np.float32)).resize(size, method, box))
+        for c in range(pixels.shape[2])
     ]
     rounded: Pixels = np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
     return rounded

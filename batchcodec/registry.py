@@ -97,26 +97,34 @@ class Registry:
     def _load(self, point: EntryPoint) -> None:
         info = PluginInfo(point.name, _distribution(point), point.dist.version if point.dist else "")
         self.plugins.append(info)
-        plugin = None
+        name = f"{info.distribution}:{info.name}"
         try:
             plugin = point.load()
-            self.manager.register(plugin, name=f"{info.distribution}:{info.name}")
+            self.manager.register(plugin, name=name)
             self.manager.check_pending()
-            for codec in self._given("register_codecs", plugin):
-                self._codecs.add(codec.codec_id, codec, info)
-                info.codecs.append(codec.codec_id)
-            for kind in self._given("register_formats", plugin):
-                self._formats.add(kind.format_id, kind, info)
-                info.formats.append(kind.format_id)
-        except Exception as exc:  # whatever a foreign module does at import must not break the others
+            codecs = [(codec.codec_id, codec) for codec in self._given("register_codecs", plugin, Codec)]
+            formats = [(kind.format_id, kind) for kind in self._given("register_formats", plugin, Format)]
+        except (Exception, SystemExit) as exc:  # whatever a foreign module does at import must not break the others
             info.error = f"{type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}"
-            if plugin is not None and self.manager.is_registered(plugin):
-                self.manager.unregister(plugin)
+            if self.manager.has_plugin(name):
+                self.manager.unregister(name=name)
+            return
+        # All or nothing: a plugin that fails half way has given nothing.
+        for ident, codec in codecs:
+            self._codecs.add(ident, codec, info)
+            info.codecs.append(ident)
+        for ident, kind in formats:
+            self._formats.add(ident, kind, info)
+            info.formats.append(ident)
 
-    def _given(self, hook: str, plugin: object) -> list[Any]:
-        """What this plugin's implementation of a hook returns."""
+    def _given(self, hook: str, plugin: object, base: type) -> list[Any]:
+        """What this plugin's implementation of a hook returns: classes that extend `base`."""
         caller = getattr(self.manager.hook, hook)
-        return [value for impl in caller.get_hookimpls() if impl.plugin is plugin for value in impl.function()]
+        values = [value for impl in caller.get_hookimpls() if impl.plugin is plugin for value in impl.function()]
+        for value in values:
+            if not (isinstance(value, type) and issubclass(value, base)):
+                raise TypeError(f"{hook} returned {value!r}, expected subclasses of {base.__name__}")
+        return values
 
     def conflicts(self) -> list[PluginConflictError]:
         """One error for each id that two plugins claim."""
@@ -192,6 +200,10 @@ class Registry:
             raise OptionError("format", format_id, "one of " + ", ".join(self.format_ids()))
         return found[0]
 
+    def _format_classes(self) -> list[type[Format]]:
+        """The formats that one plugin alone claims, sorted by id."""
+        return [found[0][0] for _, found in sorted(self._formats.providers.items()) if len(found) == 1]
+
     def format_of(self, path: Path, options: FormatOptions | None = None, format_id: str | None = None) -> Format:
         """The format that recognises an existing path, or the one asked for.
 
@@ -203,18 +215,19 @@ class Registry:
             raise InputError(path, "no such file or directory")
         if format_id is not None:
             return self.format_class(format_id)(options)
-        matching = [i for i in self.format_ids() if self.format_class(i).matches(path)]
+        matching = [kind for kind in self._format_classes() if _matches(kind, path)]
         if len(matching) == 1:
-            return self.format_class(matching[0])(options)
+            return matching[0](options)
         if matching:
-            raise UnknownFormatError(path, f"several formats match ({', '.join(matching)}); choose one with --format")
+            names = ", ".join(kind.format_id for kind in matching)
+            raise UnknownFormatError(path, f"several formats match ({names}); choose one with --format")
         raise UnknownFormatError(path, f"no format recognises it; known: {', '.join(self.format_ids())}")
 
     def format_for_target(self, path: Path, options: FormatOptions | None = None, format_id: str | None = None) -> Format:
         """The format to write a new path in: asked for, or by suffix, or a folder when there is none."""
         if format_id is None:
             name = path.name.lower()
-            classes = [self.format_class(i) for i in self.format_ids()]
+            classes = self._format_classes()
             fitting = [(len(s), c) for c in classes if c.can_write for s in c.suffixes if name.endswith(s)]
             if fitting:
                 return max(fitting, key=lambda pair: pair[0])[1](options)
@@ -230,6 +243,13 @@ class Registry:
         return chosen(options)
 
 
+def _matches(kind: type[Format], path: Path) -> bool:
+    try:
+        return kind.matches(path)
+    except Exception:  # a foreign format that breaks its contract must not break the others
+        return False
+
+
 def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "unknown"
 
@@ -240,9 +260,10 @@ def parse_codec(text: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
         if not key or not equals or key in options:
             raise OptionError("codec", text, "name or name:key=value,key=value with each key once")
-        options[key.strip().replace("-", "_")] = _literal(value.strip())
+        options[key] = _literal(value.strip())
     return codec_id, options
 
 

@@ -69,6 +69,8 @@ def unpack(
         ArchiveError, CodecError, OutputError: see `batchcodec.errors`.
     """
     source, target, options, plugins = Path(source), Path(target), options or UnpackOptions(), plugins or registry()
+    if target.name in ("", ".."):  # `.` and `..` have no name to stage beside
+        target = target.resolve()
     with Archive(source, plugins.restore) as archive:
         writer = plugins.format_for_target(target, options.format_options, options.to)
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))

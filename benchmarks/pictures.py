@@ -41,9 +41,9 @@ def landscape(rng: np.random.Generator, height: int, width: int) -> Image.Image:
 def texture(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     """Cloth, marble or grain: gray."""
     y, x = np.mgrid[0:height, 0:width]
-    angle, period = rng.uniform(0, np.pi), rng.uniform(5, 14)
-    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + 3 * _noise(rng, height, width, 1.4)
-    value = 0.5 + 0.35 * np.sin(2 * np.pi * phase) + 0.2 * (_noise(rng, height, width, 0.7) - 0.5)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(8, 16)
+    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + 2 * _noise(rng, height, width, 2.2)
+    value = 0.5 + 0.35 * np.sin(2 * np.pi * phase) + 0.2 * (_noise(rng, height, width, 1.2) - 0.5)
     return Image.fromarray((np.clip(value, 0, 1) * 255).astype(np.uint8))
 
 

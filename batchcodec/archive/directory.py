@@ -17,14 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from batchcodec.archive.wire import Malformed, pack_json, parse_json
+from batchcodec.archive.wire import MAX_ROWS, Malformed, pack_json, parse_json
 from batchcodec.types import JSON
 
 ORDER, NAMES, LABELS, ATTRIBUTES = 1, 2, 3, 4
 FIRST_IGNORABLE = 128
 MAX_NAME_BYTES = 4096
-MAX_ROWS = 1 << 28
+MAX_TEXT = 1 << 28
+"""Bytes of all names of a segment: front coding could else make much of little."""
+MAX_ATTRIBUTES = 1 << 26
+"""Bytes of the ATTRIBUTES column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def _shared_prefix(a: bytes, b: bytes) -> int:
 
 def pack_table(rows: Sequence[Row]) -> bytes:
     """The table of these rows, in the order of their groups and of the images in them."""
+    if len(rows) > MAX_ROWS or sum(len(row.name.encode()) for row in rows) > MAX_TEXT:
+        raise Malformed(f"a directory of {len(rows)} rows is too large; use smaller groups")
     orders, prefixes, lengths, suffixes = bytearray(), bytearray(), bytearray(), bytearray()
     previous_order, previous = -1, b""
     for row in rows:
@@ -127,6 +133,8 @@ def pack_table(rows: Sequence[Row]) -> bytes:
         columns.append((LABELS, _pack_labels([row.label for row in rows])))
     if attributes := _transposed(rows):
         columns.append((ATTRIBUTES, pack_json(attributes)))
+        if (n_bytes := len(columns[-1][1])) > MAX_ATTRIBUTES:
+            raise Malformed(f"attributes of {n_bytes} bytes, {MAX_ATTRIBUTES} are allowed; use smaller groups")
     return varint(len(rows)) + b"".join(bytes([ident]) + varint(len(data)) + data for ident, data in columns)
 
 
@@ -194,6 +202,8 @@ def _parse_names(data: bytes, n_rows: int) -> list[str]:
     cursor = Cursor(data)
     prefixes = [cursor.varint() for _ in range(n_rows)]
     lengths = [cursor.varint() for _ in range(n_rows)]
+    if sum(prefixes) + sum(lengths) > MAX_TEXT:
+        raise Malformed(f"names of over {MAX_TEXT} bytes")
     names, name = [], b""
     for shared, length in zip(prefixes, lengths, strict=True):
         if shared > len(name) or not 1 <= shared + length <= MAX_NAME_BYTES:
@@ -222,13 +232,15 @@ def _parse_labels(data: bytes, n_rows: int) -> list[str | None]:
 
 def _parse_attributes(data: bytes, n_rows: int) -> list[dict[str, JSON]]:
     rows: list[dict[str, JSON]] = [{} for _ in range(n_rows)]
-    for key, column in parse_json(data).items():
+    for key, column in parse_json(data, MAX_ATTRIBUTES).items():
         match column:
             case [None, list(values)] if len(values) == n_rows:
                 indices: list[int] = list(range(n_rows))
             case [list(indices), list(values)] if len(values) == len(indices):
                 if not all(type(i) is int and 0 <= i < n_rows for i in indices):
                     raise Malformed(f"attribute {key!r} of an item that is not there")
+                if any(a >= b for a, b in pairwise(indices)):
+                    raise Malformed(f"attribute {key!r} whose rows do not rise")
             case _:
                 raise Malformed(f"attribute column {key!r} is not [rows, values]")
         for i, value in zip(indices, values, strict=True):

@@ -30,6 +30,7 @@ from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHea
 from batchcodec.archive.writer import ByteCount
 from batchcodec.codec import Codec
 from batchcodec.errors import (
+    ArchiveError,
     BatchcodecError,
     CorruptArchiveError,
     CorruptGroupError,
@@ -108,6 +109,10 @@ class Archive(Sequence[Item]):
             if index_offset + wire.BLOCK.size + header.n_bytes + wire.TRAILER.size != self.n_bytes:
                 raise wire.Malformed("bytes between index and trailer")
             self._entries = wire.parse_index(body, index_offset)
+        for entry in self._entries:
+            if entry.type not in BlockType.__members__.values():
+                with self._parsing("block", entry.offset):
+                    self._header(entry.offset, entry)  # refuses one that is required
         self._index_bytes = header.n_bytes
         self._groups = [entry for entry in self._entries if entry.type == BlockType.GROUP]
         self._starts = [0]
@@ -117,6 +122,8 @@ class Archive(Sequence[Item]):
     # ---- reading blocks
 
     def _read(self, offset: int, n_bytes: int) -> bytes:
+        if self._file.closed:
+            raise ArchiveError(self.path, "the archive was closed")
         parts, got = [], 0
         try:
             while got < n_bytes:
@@ -139,19 +146,20 @@ class Archive(Sequence[Item]):
         except wire.Malformed as exc:
             raise CorruptArchiveError(self.path, f"{what} at byte {offset}: {exc}", offset=offset) from exc
 
+    def _header(self, offset: int, entry: BlockEntry | None) -> wire.BlockHeader:
+        """The header of the block at an offset, checked against the index."""
+        header = wire.parse_block_header(self._read(offset, wire.BLOCK.size))
+        if offset + wire.BLOCK.size + header.n_bytes > self.n_bytes - wire.TRAILER.size:
+            raise wire.Malformed("it reaches over the end of the file")
+        if entry is not None and (header.type, header.n_bytes, header.n_items) != (entry.type, entry.n_bytes, entry.n_items):
+            raise wire.Malformed("it is not what the index says")
+        return header
+
     def _block(self, offset: int, entry: BlockEntry | None) -> tuple[wire.BlockHeader, bytes]:
         """Header and body of the block at an offset, both checked."""
         what = "block" if entry is None or entry.type not in BlockType.__members__.values() else BlockType(entry.type).name
         with self._parsing(what, offset):
-            header = wire.parse_block_header(self._read(offset, wire.BLOCK.size))
-            if offset + wire.BLOCK.size + header.n_bytes > self.n_bytes - wire.TRAILER.size:
-                raise wire.Malformed("it reaches over the end of the file")
-            if entry is not None and (header.type, header.n_bytes, header.n_items) != (
-                entry.type,
-                entry.n_bytes,
-                entry.n_items,
-            ):
-                raise wire.Malformed("it is not what the index says")
+            header = self._header(offset, entry)
             body = self._read(offset + wire.BLOCK.size, header.n_bytes)
             if wire.checksum(body) != header.body_check:
                 raise wire.Malformed("its checksum is wrong: the file is damaged")
@@ -179,7 +187,7 @@ class Archive(Sequence[Item]):
         models: dict[bytes, bytes] = {}
         for entry, body in self._bodies(BlockType.MODEL):
             with self._parsing("MODEL", entry.offset):
-                sha256, model = wire.parse_model(body)
+                sha256, model = wire.parse_model(body, wire.MAX_MODEL - sum(map(len, models.values())))
                 models[sha256] = model
         records = {}
         for entry, body in self._bodies(BlockType.CODEC):
@@ -197,6 +205,8 @@ class Archive(Sequence[Item]):
         """The directory, in the order of groups."""
         rows: list[Row] = []
         n_groups = 0
+        if sum(entry.n_items for entry in self._entries if entry.type == BlockType.DIRECTORY) != len(self):
+            raise CorruptArchiveError(self.path, "the directory has other items than the groups")
         for entry, body in self._bodies(BlockType.DIRECTORY):
             with self._parsing("DIRECTORY", entry.offset):
                 covered, table = wire.parse_directory(body)

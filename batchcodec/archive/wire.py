@@ -37,7 +37,9 @@ REQUIRED = 1
 MAX_BODY = 1 << 40
 MAX_JSON = 1 << 24
 MAX_MODEL = 1 << 30
-MAX_DIRECTORY = 1 << 30
+"""Of one model, and of all models of an archive together."""
+MAX_DIRECTORY = 1 << 29
+MAX_ROWS = 1 << 21
 MAX_SIDE = (1 << 24) - 1
 MAX_GROUP_ITEMS = 1 << 20
 MAX_GROUP_BYTES = 1 << 32
@@ -155,10 +157,10 @@ def pack_json(value: JSON) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
+def parse_json(data: bytes, limit: int = MAX_JSON) -> dict[str, Any]:
     """A JSON object."""
-    if len(data) > MAX_JSON:
-        raise Malformed(f"JSON of {len(data)} bytes, over the limit of {MAX_JSON}")
+    if len(data) > limit:
+        raise Malformed(f"JSON of {len(data)} bytes, over the limit of {limit}")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -250,12 +252,12 @@ def pack_model(model: bytes) -> bytes:
     return MODEL.pack(hashlib.sha256(model).digest(), len(model)) + _compress(model)
 
 
-def parse_model(body: bytes) -> tuple[bytes, bytes]:
-    """(SHA-256, model)."""
+def parse_model(body: bytes, limit: int = MAX_MODEL) -> tuple[bytes, bytes]:
+    """(SHA-256, model); `limit` is what is left for models of up to `MAX_MODEL` bytes in all."""
     if len(body) < MODEL.size:
         raise Malformed("a MODEL block that is too short")
     sha256, n_bytes = MODEL.unpack_from(body)
-    model = _decompress(memoryview(body)[MODEL.size :], n_bytes, MAX_MODEL)
+    model = _decompress(memoryview(body)[MODEL.size :], n_bytes, limit)
     if hashlib.sha256(model).digest() != sha256:
         raise Malformed("the model's SHA-256 is wrong")
     return sha256, model
@@ -343,6 +345,13 @@ class BlockEntry:
     n_items: int
 
 
+_ITEM_LIMITS: dict[int, tuple[int, int]] = {
+    BlockType.META: (0, 0),
+    BlockType.MODEL: (0, 0),
+    BlockType.CODEC: (0, 0),
+    BlockType.GROUP: (1, MAX_GROUP_ITEMS),
+    BlockType.DIRECTORY: (1, MAX_ROWS),
+}
 _ENTRY_DTYPE = np.dtype([("type", "<u1"), ("offset", "<u8"), ("n_bytes", "<u8"), ("n_items", "<u4")])
 
 
@@ -359,6 +368,9 @@ def parse_index(body: bytes, index_offset: int) -> list[BlockEntry]:
     entries = [BlockEntry(*row) for row in np.frombuffer(body, _ENTRY_DTYPE).tolist()]
     position = HEADER.size
     for entry in entries:
+        least, most = _ITEM_LIMITS.get(entry.type, (0, 0xFFFFFFFF))
+        if entry.type == BlockType.INDEX or not least <= entry.n_items <= most:
+            raise Malformed(f"the index has a block of type {entry.type} with {entry.n_items} items at byte {position}")
         if entry.offset != position:
             raise Malformed(f"the index has a gap or an overlap at byte {position}")
         position += BLOCK.size + entry.n_bytes

@@ -1,6 +1,6 @@
 """Streams groups into a `.cpack` file in one forward pass. It knows no codec and keeps no pixels.
 
-Memory is bounded: names wait for at most one directory segment, and what stays for the whole run is one row of the index for
+Memory is bounded: rows wait for at most one directory segment, and what stays for the whole run is one row of the index for
 each block and a 64-bit hash of each name (to refuse a second item of the same name).
 """
 
@@ -16,11 +16,13 @@ import xxhash
 from batchcodec.archive import directory, wire
 from batchcodec.archive.directory import Row
 from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
-from batchcodec.errors import DuplicateNameError
+from batchcodec.errors import BatchcodecError, DuplicateNameError
 from batchcodec.types import JSON
 
 SEGMENT_ITEMS = 1 << 16
-"""Items of one directory segment."""
+"""Items that end a directory segment."""
+SEGMENT_BYTES = 1 << 22
+"""Bytes of names, labels and attributes that end one earlier."""
 
 
 @dataclass
@@ -74,7 +76,7 @@ class ArchiveWriter:
         self._codecs: set[int] = set()
         self._names: set[int] = set()
         self._rows: list[Row] = []
-        self._segment_groups = 0
+        self._segment_groups = self._segment_bytes = 0
         self.bytes = ByteCount()
         self._write(wire.pack_header())
         self.bytes.framing += wire.HEADER.size
@@ -113,13 +115,19 @@ class ArchiveWriter:
         return reference
 
     def add_group(self, head: GroupHead, payload: bytes, rows: Sequence[Row]) -> None:
-        """Write a group; `rows` describe its images in their order. Their names were reserved by `add_name`."""
+        """Write a group; `rows` describe its images in their order. Their names were reserved by `add_name`.
+
+        Raises:
+            BatchcodecError: a label or an attribute cannot be stored (NaN, invalid Unicode, ...), or there is too much of them.
+        """
         if len(rows) != head.spec.n_items:
             raise ValueError(f"{len(rows)} rows for a group of {head.spec.n_items} items")
+        n_bytes = sum(map(_row_bytes, rows))
         self._block(BlockType.GROUP, wire.pack_group(head, payload), head.spec.n_items, n_head=head.n_bytes)
         self._rows.extend(rows)
         self._segment_groups += 1
-        if len(self._rows) >= SEGMENT_ITEMS:
+        self._segment_bytes += n_bytes
+        if len(self._rows) >= SEGMENT_ITEMS or self._segment_bytes >= SEGMENT_BYTES:
             self._end_segment()
 
     def finish(self) -> ByteCount:
@@ -133,9 +141,12 @@ class ArchiveWriter:
         return self.bytes
 
     def _end_segment(self) -> None:
-        table = directory.pack_table(self._rows)
+        try:
+            table = directory.pack_table(self._rows)
+        except wire.Malformed as exc:
+            raise BatchcodecError(f"the items from {self._rows[0].name!r} on cannot be stored: {exc}") from exc
         self._block(BlockType.DIRECTORY, wire.pack_directory(table, self._segment_groups), len(self._rows))
-        self._rows, self._segment_groups = [], 0
+        self._rows, self._segment_groups, self._segment_bytes = [], 0, 0
 
     def _block(self, kind: BlockType, body: bytes, n_items: int = 0, *, required: bool = True, n_head: int = 0) -> None:
         self._entries.append(BlockEntry(kind, self._position, len(body), n_items))
@@ -146,3 +157,12 @@ class ArchiveWriter:
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._position += len(data)
+
+
+def _row_bytes(row: Row) -> int:
+    """About the bytes of a row in the directory, before compression."""
+    try:
+        n_bytes = len(wire.pack_json(dict(row.attributes))) if row.attributes else 0
+        return n_bytes + len(row.name.encode()) + len((row.label or "").encode())
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise BatchcodecError(f"item {row.name!r}: its label or attributes cannot be stored: {exc}", item=row.name) from exc

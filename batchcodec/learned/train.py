@@ -20,7 +20,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,107 +30,18 @@ from torch import Tensor
 
 from batchcodec.atomic import write_atomically
 from batchcodec.entropy.tables import quantise_counts
-from batchcodec.errors import InputError, ModelError, OptionError
+from batchcodec.errors import InputError, ModelError
 from batchcodec.learned import model_file
-from batchcodec.learned.networks import STRIDE, Autoencoder, FactorizedPrior
+from batchcodec.learned.networks import Autoencoder, FactorizedPrior
 from batchcodec.learned.quantiser import LEVELS, Quantiser
+from batchcodec.learned.settings import TrainOptions, TrainReport, TrainStatus
 from batchcodec.types import Pixels
 
 CALIBRATION_IMAGES = 20_000
 """Most images whose latents set the ranges and tables."""
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Settings of one training run.
-
-    Attributes:
-        latent: channels of the latents (12, 24 or 32 in the paper).
-        widths: channels after each stride-2 stage.
-        rate_weight: weight of bits per pixel in the loss; 0 trains for reconstruction alone.
-        minutes: how long to train; without it `epochs` decides.
-        epochs: passes over the training images.
-        batch: images of one step.
-        crop: side of the random square that is trained on, in pixels, for images larger than it.
-        learning_rate: at its highest.
-        validation: part of the images that is held out, at most 1,000 of them.
-        seed: of initial weights, split, crops and noise.
-        device: "auto", "cpu" or "cuda".
-        threads: of the CPU; 0 leaves it to torch.
-    """
-
-    latent: int = 12
-    widths: tuple[int, int, int] = (32, 64, 128)
-    rate_weight: float = 2.5
-    minutes: float | None = None
-    epochs: float = 20
-    batch: int = 16
-    crop: int = 64
-    learning_rate: float = 2e-3
-    validation: float = 0.05
-    seed: int = 0
-    device: str = "auto"
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "latent": (1, 512),
-            "batch": (1, 4096),
-            "crop": (STRIDE, 4096),
-            "rate_weight": (0, 1e6),
-            "learning_rate": (1e-7, 1),
-            "validation": (0.001, 0.5),
-            "epochs": (1e-6, 1e6),
-        }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise OptionError(name.replace("_", "-"), getattr(self, name), f"a number from {low} to {high}")
-        if self.minutes is not None and not 0 < self.minutes <= 1e6:
-            raise OptionError("minutes", self.minutes, "a positive number")
-        if self.crop % STRIDE:
-            raise OptionError("crop", self.crop, f"a multiple of {STRIDE}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise OptionError("device", self.device, "auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise OptionError("device", self.device, "cpu: torch finds no CUDA device here")
-
-
-@dataclass(frozen=True)
-class TrainStatus:
-    """Where training is, for progress.
-
-    Attributes:
-        done: part of the run, from 0 to 1.
-        step: steps so far.
-        loss: of late steps, averaged.
-        psnr: of the latest validation in dB, with quantised latents; nan before the first.
-        bits_per_pixel: estimated, of the latest validation.
-        images_per_second: trained on.
-    """
-
-    done: float
-    step: int
-    loss: float
-    psnr: float
-    bits_per_pixel: float
-    images_per_second: float
-
-
-@dataclass
-class TrainReport:
-    """What a run gave. `log` has one row for each validation: step, seconds, loss, psnr, bits_per_pixel."""
-
-    path: Path
-    options: TrainOptions
-    steps: int = 0
-    seconds: float = 0.0
-    psnr: float = math.nan
-    bits_per_pixel: float = math.nan
-    n_train: int = 0
-    n_validation: int = 0
-    interrupted: bool = False
-    model_bytes: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
+LOGGED = 60
+"""Most rows of the log that are kept in a model file."""
 
 
 class _Run:
@@ -319,7 +230,7 @@ class _Run:
             "n_validation": len(self.validation),
             "steps": self.step,
             "seconds": round(self.seconds, 1),
-            "log": self.log[-1:] if len(self.log) < 2 else [self.log[0], *self.log[-20:]],
+            "log": [self.log[i] for i in sorted({round(x) for x in np.linspace(0, len(self.log) - 1, LOGGED)})],
         }
         return model_file.dump(tensors, {"codec": "autoencoder-1", "config": config, "training": training})
 

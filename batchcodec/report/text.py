@@ -123,7 +123,7 @@ def info_text(info: ArchiveInfo) -> str:
         )
     skipped = info.meta.get("n_skipped")
     if skipped:
-        lines.append(f"{skipped} items of the source were skipped when it was packed (--json lists them)")
+        lines.append(f"{printable(str(skipped))} items of the source were skipped when it was packed (--json lists them)")
     return "\n".join(lines)
 
 
@@ -165,7 +165,8 @@ def report_text(report: Report) -> str:
     elif "mean_psnr" in report.info.meta:
         meta = report.info.meta
         lines.append(
-            f"quality as recorded when packed: PSNR mean {meta['mean_psnr']} dB, pooled {meta.get('pooled_psnr')}; "
-            "--against SOURCE measures more"
+            "quality as recorded when packed: PSNR "
+            + printable(f"mean {meta['mean_psnr']} dB, pooled {meta.get('pooled_psnr')}")
+            + "; --against SOURCE measures more"
         )
     return "\n".join(lines)

@@ -52,12 +52,16 @@ class PillowCodec(PictureCodec):
 
     def encode_picture(self, pixels: Pixels) -> bytes:
         """One file of the format from uint8 or uint16 [H, W, C]."""
+        return self.save_picture(pixels)
+
+    def save_picture(self, pixels: Pixels, **more: Any) -> bytes:
+        """One file by Pillow, with `save_parameters` and more of the kind."""
         from PIL import Image
 
         self._need_feature()
         buffer = io.BytesIO()
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        image.save(buffer, self.file_format, **self.save_parameters(pixels.shape[2]))
+        image.save(buffer, self.file_format, **self.save_parameters(pixels.shape[2]), **more)
         return buffer.getvalue()
 
     def decode_picture(self, data: memoryview, spec: ImageSpec) -> Pixels:

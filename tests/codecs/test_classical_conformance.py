@@ -24,7 +24,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bmp", {"mosaic": True}),
     ("jpeg", {}),
     ("jpeg", {"mosaic": True}),
-    ("jpeg", {"quality": 100, "subsampling": "4:4:4", "progressive": False}),
+    ("jpeg", {"quality": 100, "subsampling": "4:4:4"}),
     ("jpeg2000", {}),
     ("jpeg2000", {"mosaic": True, "psnr": 30}),
     ("jpeg2000", {"lossless": True}),
