@@ -105,6 +105,11 @@ class _Group(TyperGroup):
             _output.fail(exc)
 
 
+def _examples(*commands: str) -> str:
+    """Command lines for the end of a help text, one below the other."""
+    return "\n\n".join(["Examples:", *(f"batchcodec {command}" for command in commands)])
+
+
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
@@ -175,9 +180,11 @@ def _main(
 
 @app.command(
     "pack",
-    epilog="Examples:  batchcodec pack ./images out.cpack  |  "
-    "batchcodec pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors  |  "
-    "batchcodec pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
+    epilog=_examples(
+        "pack ./images out.cpack",
+        "pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
+        "pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors",
+    ),
 )
 def _pack(
     source: SourceArgument,
@@ -239,8 +246,7 @@ def _pack(
 
 @app.command(
     "unpack",
-    epilog="Examples:  batchcodec unpack out.cpack images/  |  batchcodec unpack out.cpack out.npz  |  "
-    "batchcodec unpack out.cpack out --to npz",
+    epilog=_examples("unpack out.cpack images/", "unpack out.cpack out.npz", "unpack out.cpack --to tar"),
 )
 def _unpack(
     archive: ArchiveArgument,
@@ -282,8 +288,9 @@ def _counting(bar: Any) -> Callable[[int, int], None]:
 
 @app.command(
     "report",
-    epilog="Examples:  batchcodec report out.cpack --against ./images  |  "
-    "batchcodec report out.cpack --against ./images --figure out.png --csv out.csv",
+    epilog=_examples(
+        "report out.cpack --against ./images", "report out.cpack --against ./images --figure out.png --csv out.csv"
+    ),
 )
 def _report(
     archive: ArchiveArgument,
@@ -369,7 +376,7 @@ def _ls(
 
 @app.command(
     "train",
-    epilog="Example:  batchcodec train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5",
+    epilog=_examples("train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5"),
 )
 def _train(
     source: SourceArgument,

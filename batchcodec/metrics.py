@@ -20,7 +20,7 @@ LOSSLESS_PSNR = 100.0
 """dB that an image without error counts in a mean."""
 
 _SIGMA, _WINDOW = 1.5, 11
-_CHUNK_SAMPLES = 1 << 20
+_CHUNK_SAMPLES = 1 << 18
 
 
 def _peak(pixels: Pixels) -> float:
@@ -95,6 +95,6 @@ def _blurred(x: Floats, window: Floats) -> Floats:
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices of the first axis of about a million samples each, so that float64 copies stay small."""
+    """Slices of the first axis of about 260,000 samples each, so that float64 copies stay small."""
     step = max(1, _CHUNK_SAMPLES // max(1, int(np.prod(shape[1:]))))
     return (slice(start, start + step) for start in range(0, shape[0], step))

@@ -10,21 +10,26 @@
 
 `check_codec` holds the laws of `batchcodec.codec`. Give it images of every kind that your codec takes, odd sizes among them,
 and every set of options that changes the bytes. A law that is broken raises `AssertionError` saying which one.
+
+`check_format` holds those of `batchcodec.dataset`: `check_format(MyFormat, tmp_path)`, with items of every kind that it takes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from batchcodec.codec import Codec
-from batchcodec.errors import BatchcodecError, UnsupportedImageError
-from batchcodec.types import GroupSpec, ImageSpec, Pixels
+from batchcodec.dataset import Format, FormatOptions
+from batchcodec.errors import BatchcodecError, InputError, UnsupportedImageError
+from batchcodec.types import GroupSpec, ImageSpec, Item, Pixels
 
 CODEC_ID_PATTERN = r"[a-z0-9][a-z0-9.+-]*"
+FORMAT_ID_PATTERN = CODEC_ID_PATTERN
 
 
 def check_codec(codec: Codec, images: Pixels, *, n_damaged: int = 64) -> None:
@@ -146,3 +151,142 @@ def _check_array(name: str, pixels: object, shape: tuple[int, ...], dtype: str) 
 def _difference(first: Pixels, second: Pixels) -> int:
     """Largest difference of two samples; 0 for empty arrays."""
     return int(np.max(np.abs(first.astype(np.int64) - second.astype(np.int64)), initial=0))
+
+
+def check_format(
+    kind: type[Format], folder: Path, items: Sequence[Item] | None = None, options: FormatOptions | None = None
+) -> None:
+    """Hold the laws of the `Format` contract for one format and one dataset.
+
+    Args:
+        kind: the format.
+        folder: an existing empty directory to write to, such as pytest's `tmp_path`.
+        items: the dataset; by default six small uint8 gray images of one size in two classes. Names are unique.
+        options: of the format.
+
+    Raises:
+        AssertionError: a law is broken; the message says which.
+    """
+    name = kind.format_id
+    assert re.fullmatch(FORMAT_ID_PATTERN, name), f"format_id {name!r} does not match {FORMAT_ID_PATTERN}"
+    for suffix in kind.suffixes:
+        assert suffix, f"{name}: a suffix is empty; a format of directories has none"
+        assert suffix == suffix.lower(), f"{name}: the suffix {suffix!r} is not in lower case"
+    _check_strange_paths(kind, folder, options)
+    if not kind.can_write:
+        return
+    expected = _sample_items() if items is None else items
+    for number, suffix in enumerate(kind.suffixes or ("",)):
+        path = folder / f"dataset{number}{suffix}"
+        kind(options).write(path, iter(expected))  # an iterator: it can be gone through once
+        _check_read(kind, path, expected, options)
+        _check_cut(kind, path, options)
+    _check_outside(kind, folder, expected[0], options)
+
+
+def _sample_items() -> list[Item]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 5, 7, 1), dtype=np.uint8)
+    return [Item(f"{i % 2}/{i:06d}.png", image, str(i % 2)) for i, image in enumerate(images)]
+
+
+def _check_strange_paths(kind: type[Format], folder: Path, options: FormatOptions | None) -> None:
+    """`matches` never raises, and `read` raises nothing but `InputError`."""
+    strange: list[Path] = []
+    for number, suffix in enumerate(kind.suffixes or ("", ".png")):
+        missing, empty, junk, directory = (folder / f"{what}{number}{suffix}" for what in ("missing", "empty", "junk", "dir"))
+        empty.write_bytes(b"")
+        junk.write_bytes(np.random.default_rng(0).bytes(300))
+        directory.mkdir()
+        strange += [missing, empty, junk, directory]
+    for path in strange:
+        what = f"{kind.format_id}: matches({path.name!r})"
+        try:
+            found = kind.matches(path)
+        except Exception as exc:
+            raise AssertionError(f"{what} raises {type(exc).__name__} ({exc}), expected False or True") from exc
+        assert isinstance(found, bool), f"{what} gives {found!r}, expected False or True"
+        assert path.exists() or not found, f"{what} is true for a path that does not exist"
+        try:
+            items = kind(options).read(path)
+        except InputError:
+            continue
+        except Exception as exc:
+            raise AssertionError(f"{kind.format_id}: read({path.name!r}) raises {type(exc).__name__}, not InputError") from exc
+        assert path.is_dir(), f"{kind.format_id}: read({path.name!r}) takes what is no dataset"
+        assert len(items) == 0, f"{kind.format_id}: read({path.name!r}) finds items in an empty directory"
+
+
+def _check_read(kind: type[Format], path: Path, written: Sequence[Item], options: FormatOptions | None) -> None:
+    """What was written comes back, in order and at random."""
+    name = f"{kind.format_id}: {path.name}"
+    assert kind.matches(path) is True, f"{name}: matches() does not recognise what write() wrote"
+    found = kind(options).read(path)
+    assert len(found) == len(written), f"{name}: {len(found)} items come back, expected {len(written)}"
+    items = [found[i] for i in range(len(found))]
+    if kind.keeps_names and [item.name for item in items] != [item.name for item in written]:
+        written = sorted(written, key=lambda item: item.name)
+    for index, (got, expected) in enumerate(zip(items, written, strict=True)):
+        where = f"{name}: item {index}"
+        assert not kind.keeps_names or got.name == expected.name, f"{where} is named {got.name!r}, expected {expected.name!r}"
+        assert not kind.keeps_labels or got.label == expected.label, (
+            f"{where} has the label {got.label!r}, expected {expected.label!r}"
+        )
+        _check_pixels(where, got.pixels, expected.pixels)
+    names = [item.name for item in items]
+    assert len(set(names)) == len(names), f"{name}: two items have one name"
+    for index in (len(items) - 1, 0, len(items) // 2, 0):
+        again = found[index]
+        assert again.name == names[index], f"{name}: item {index} has another name when it is read at random"
+        _check_pixels(f"{name}: item {index}, read at random,", again.pixels, items[index].pixels)
+    try:
+        found[len(found)]
+    except IndexError:
+        pass
+    else:
+        raise AssertionError(f"{name}: there is an item beyond the last; expected IndexError")
+    reread = kind(options).read(path)
+    assert [reread[i].name for i in range(len(reread))] == names, f"{name}: reading twice gives other names"
+
+
+def _check_pixels(where: str, got: object, expected: Pixels) -> None:
+    assert isinstance(got, np.ndarray), f"{where}: pixels are {type(got).__name__}, expected an array"
+    assert got.shape == expected.shape, f"{where}: got shape {got.shape}, expected {expected.shape}"
+    assert got.dtype == expected.dtype, f"{where}: got {got.dtype}, expected {expected.dtype}"
+    assert np.array_equal(got, expected), f"{where}: got other pixels"
+
+
+def _check_cut(kind: type[Format], path: Path, options: FormatOptions | None) -> None:
+    """A file without its end raises `InputError` or gives arrays; nothing else."""
+    if not path.is_file():
+        return
+    whole = path.read_bytes()
+    for part in range(8):
+        length = part * len(whole) // 8
+        path.write_bytes(whole[:length])
+        try:
+            found = kind(options).read(path)
+            for index in range(len(found)):
+                found[index].pixels.sum()
+        except InputError:
+            continue
+        except Exception as exc:
+            where = f"{kind.format_id}: {path.name} cut to {length} of {len(whole)} bytes"
+            raise AssertionError(f"{where} raises {type(exc).__name__} ({exc}), expected InputError") from exc
+    path.write_bytes(whole)
+
+
+def _check_outside(kind: type[Format], folder: Path, item: Item, options: FormatOptions | None) -> None:
+    """A name with `..` writes nothing outside of the target."""
+    inner = folder / "inner"
+    inner.mkdir()
+    before = sorted(folder.iterdir())
+    for index, bad in enumerate(("../outside.png", str(folder / "absolute.png"), "a/../../outside.png")):
+        target = inner / f"target{index}{kind.suffixes[0] if kind.suffixes else ''}"
+        try:
+            kind(options).write(target, iter([Item(bad, item.pixels, item.label)]))
+        except BatchcodecError:
+            pass
+        except Exception as exc:
+            raise AssertionError(f"{kind.format_id}: an item named {bad!r} raises {type(exc).__name__} ({exc})") from exc
+        assert sorted(folder.iterdir()) == before, f"{kind.format_id}: an item named {bad!r} is written outside of the target"

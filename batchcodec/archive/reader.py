@@ -32,6 +32,7 @@ from batchcodec.codec import Codec
 from batchcodec.errors import (
     ArchiveError,
     BatchcodecError,
+    CodecError,
     CorruptArchiveError,
     CorruptGroupError,
     ItemNotFoundError,
@@ -316,6 +317,10 @@ class Archive(Sequence[Item]):
         except (CorruptArchiveError, PayloadError) as exc:
             # Both are damage of this group alone: the others stay readable.
             raise CorruptGroupError(self.path, f"group {group}: {exc}", group=group, items=entry.n_items) from exc
+        except BatchcodecError:
+            raise
+        except Exception as exc:  # a codec may be anybody's
+            raise CodecError(f"{self.path}: group {group}: its codec failed: {type(exc).__name__}: {exc}", group=group) from exc
         if pixels.shape != head.spec.shape or str(pixels.dtype) != head.spec.image.dtype:
             raise CorruptGroupError(
                 self.path, f"group {group}: decoded to {pixels.shape} {pixels.dtype}, not {head.spec.shape}", group=group

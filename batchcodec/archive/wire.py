@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Sequence
@@ -237,14 +238,14 @@ def _decompress(data: bytes | memoryview, n_bytes: int, limit: int) -> bytes:
         # A window of 8 MiB is what level 19 uses at most; a frame that asks for more is not ours.
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(data)
         # A stream may not deliver at once all that it has; a missing byte shows in the length.
-        out = bytearray()
-        while len(out) <= n_bytes and (part := reader.read(min(1 << 20, n_bytes + 1 - len(out)))):
-            out += part
+        out = io.BytesIO()
+        while out.tell() <= n_bytes and (part := reader.read(min(1 << 20, n_bytes + 1 - out.tell()))):
+            out.write(part)
     except zstandard.ZstdError as exc:
         raise Malformed(f"zstd: {exc}") from exc
-    if len(out) != n_bytes:
+    if out.tell() != n_bytes:
         raise Malformed(f"zstd data of other length than the {n_bytes} bytes stated")
-    return bytes(out)
+    return out.getvalue()  # without a copy
 
 
 def pack_model(model: bytes) -> bytes:

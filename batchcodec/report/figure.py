@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchcodec.atomic import atomic_file
+from batchcodec.atomic import write_atomically
 from batchcodec.errors import InputError, OutputError
 from batchcodec.opening import open_archive
 from batchcodec.registry import Registry, registry
@@ -45,19 +45,24 @@ def draw_figure(
     format_id: str | None = None,
     plugins: Registry | None = None,
 ) -> int:
-    """Write a PNG with a row of originals, their reconstructions below, and name and PSNR under each; how many are shown.
+    """Write a picture: a row of originals, reconstructions below, name and PSNR under each; how many items are shown.
 
-    Items are taken at equal distances through the dataset.
+    Items are taken at equal distances through the dataset. The suffix of `target` decides the kind of file, PNG or
+    whatever else imageio writes.
 
     Raises:
         InputError: the dataset has none of the items.
         OutputError: the picture cannot be written.
     """
+    import imageio.v3 as iio
+    from imageio.config import known_extensions
     from PIL import Image, ImageDraw, ImageFont
 
     from batchcodec import metrics
 
     target = Path(target)
+    if target.suffix.lower() not in known_extensions:
+        raise OutputError(target, f"no picture has the suffix {target.suffix!r}; use .png, .jpg, .webp, .tiff ...")
     font = ImageFont.load_default(size=12)
     cells: list[tuple[Pixels, Pixels, str]] = []
     with open_archive(path) as archive:
@@ -86,8 +91,8 @@ def draw_figure(
             sheet.paste(Image.fromarray(pixels), (x + (CELL - width) // 2, gap + row * (CELL + gap) + (CELL - height) // 2))
         pen.multiline_text((x + 2, 2 * (CELL + gap) + 4), caption, fill="black", font=font, spacing=2)
     try:
-        with atomic_file(target) as file:
-            sheet.save(file, "PNG")
-    except ValueError as exc:
-        raise OutputError(target, str(exc)) from exc
+        encoded: bytes = iio.imwrite("<bytes>", np.asarray(sheet), extension=target.suffix)
+    except (OSError, ValueError) as exc:
+        raise OutputError(target, f"no such kind of picture can be written: {exc}") from exc
+    write_atomically(target, encoded)
     return len(cells)

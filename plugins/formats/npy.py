@@ -10,7 +10,8 @@ What the axes mean is decided by one rule, and what would have to be guessed is 
 | [H, W] | one mono image |
 
 uint8 and uint16 are kept, bool becomes 0 and 255 (note "bool to L"), every other dtype is refused. Names are `000000.png`,
-`000001.png`, ...; the format has no place for names, labels or attributes. Written is always [N, H, W, C].
+`000001.png`, ...; the format has no place for names, labels or attributes. Written is [N, H, W, C], or
+[N, H, W] for gray images that are wider than 4.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .arrays import ItemArray, WindowedArray
 from .lazy import LazyItems, numbered_name
 from .output import PixelStream, new_file
 
+MAX_CHANNELS = 4
 _HEADER_BYTES = 128  # room for any shape, and what NumPy itself writes
 IMAGE_DTYPES = ("uint8", "uint16", "bool")
 
@@ -59,7 +61,7 @@ class NpyFormat(Format):
         return ArrayItems(path, layout, WindowedArray(path, offset, layout.stored_shape, dtype))
 
     def write(self, path: Path, items: Iterable[Item]) -> None:
-        """Write the pixels as [N, H, W, C]; items of several shapes or dtypes raise `InputError`."""
+        """Write the pixels as [N, H, W, C] or [N, H, W]; items of several shapes or dtypes raise `InputError`."""
         path = Path(path)
         with new_file(path) as file:
             file.write(bytes(_HEADER_BYTES))
@@ -93,7 +95,10 @@ def pixel_header(path: Path, stream: PixelStream) -> bytes:
     if stream.image is None:
         raise EmptyDatasetError(path, "there is no image to write")
     dtype = np.dtype(stream.image.dtype).newbyteorder("<")
-    return array_header((stream.n_items, *stream.image.shape), dtype)
+    height, width, channels = stream.image.shape
+    # Gray arrays have three axes everywhere; only where the last could be read as channels is it spelled out.
+    shape = (height, width) if channels == 1 and width > MAX_CHANNELS else (height, width, channels)
+    return array_header((stream.n_items, *shape), dtype)
 
 
 def read_header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -142,16 +147,16 @@ class Layout:
         if len(shape) == 2:
             self.stored_shape = (1, *shape)
         elif len(shape) == 3:
-            if 1 <= shape[2] <= 4:
+            if 1 <= shape[2] <= MAX_CHANNELS:
                 raise InputError(
                     path,
                     f"{what} of shape {list(shape)} may be one image [H, W, C] or {shape[0]} images [N, H, W]: "
                     "save array[None] for the first, array[..., None] for the second",
                 )
-        elif len(shape) == 4 and not 1 <= shape[3] <= 4 and shape[1] in (1, 3, 4):
+        elif len(shape) == 4 and not 1 <= shape[3] <= MAX_CHANNELS and shape[1] in (1, 3, 4):
             self._channels_first = True
             self.note = "NCHW to NHWC" if self.note is None else f"NCHW to NHWC, {self.note}"
-        elif len(shape) != 4 or not 1 <= shape[3] <= 4:
+        elif len(shape) != 4 or not 1 <= shape[3] <= MAX_CHANNELS:
             raise InputError(
                 path, f"{what} has the shape {list(shape)}; images are [N, H, W, C] with C from 1 to 4, or [N, H, W]"
             )

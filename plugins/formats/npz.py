@@ -8,7 +8,7 @@ Names are in `names`, strings. Integer labels become text; "" is no label. Pickl
 counted in `ignored`.
 
 Arrays that are stored are read at random; compressed ones (`np.savez_compressed`) only forwards, so in order. Writing makes
-`images` [N, H, W, C], `labels` (int64 if all are decimal integers, else strings) and `names`, stored, with the same bytes
+`images` (as in npy), `labels` (int64 if all are decimal integers, else strings) and `names`, stored, with the same bytes
 for the same items. Attributes have no place in it.
 """
 

@@ -194,7 +194,7 @@ def test_npz_is_deterministic_and_plain_numpy(tmp_path: Path) -> None:
     NpzFormat().write(tmp_path / "b.npz", iter(items))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz") as loaded:
-        assert loaded["images"].shape == (5, 5, 7, 1)
+        assert loaded["images"].shape == (5, 5, 7)
         assert loaded["labels"].dtype == np.int64
         assert loaded["names"].tolist() == [item.name for item in items]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
