@@ -9,11 +9,12 @@ written is known to decode.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,11 +261,10 @@ def pack(
                 "preprocess": options.preprocess.to_json(),
             }
         )
-        for coded in packing.run(dataset, writer, progress):
-            reference = writer.add_codec(plugins.record(coded.codec))
-            writer.add_group(
-                GroupHead(reference, coded.head.spec, coded.head.digest, coded.head.sketch), coded.payload, coded.rows
-            )
+        with contextlib.closing(packing.run(dataset, writer, progress)) as groups:  # no worker outlives a failure
+            for coded in groups:
+                reference = writer.add_codec(plugins.record(coded.codec))
+                writer.add_group(replace(coded.head, codec_ref=reference), coded.payload, coded.rows)
         if not packing.n_items:
             raise EmptyDatasetError(source, f"none of its {len(dataset)} images could be packed")
         return packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
@@ -287,7 +287,7 @@ class _Packing:
         self.psnr_sum = 0.0
         self.lossless = True
 
-    def run(self, dataset: Any, writer: ArchiveWriter, progress: Callable[[PackStatus], None] | None) -> Iterator[_Coded]:
+    def run(self, dataset: Any, writer: ArchiveWriter, progress: Callable[[PackStatus], None] | None) -> Generator[_Coded]:
         """Coded groups in the order in which they are to be written."""
         workers = self.options.workers or os.cpu_count() or 1
         waiting: deque[Future[_Coded]] = deque()
@@ -304,7 +304,7 @@ class _Packing:
 
     def _groups(
         self, dataset: Any, writer: ArchiveWriter, progress: Callable[[PackStatus], None] | None
-    ) -> Iterator[tuple[Codec, _Group]]:
+    ) -> Generator[tuple[Codec, _Group]]:
         """Full groups as the dataset is read, then what is left."""
         for index in range(len(dataset)):
             try:

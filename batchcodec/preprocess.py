@@ -33,7 +33,7 @@ def parse_size(text: str) -> tuple[int, int] | None:
     """`native` to None, `64` to (64, 64), `64x48` (width x height) to (64, 48)."""
     if text == "native":
         return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise OptionError("size", text, f"native, N or WIDTHxHEIGHT with sides from 1 to {MAX_SIDE}")

@@ -99,13 +99,13 @@ def unpack(
                 if progress:
                     progress(n_done, len(archive))
 
-        with _staged(target) as stage:
+        with _staged(target, options.force) as stage:
             writer.write(stage, items())
     return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost)
 
 
 @contextlib.contextmanager
-def _staged(target: Path) -> Iterator[Path]:
+def _staged(target: Path, force: bool) -> Iterator[Path]:
     """A path beside the target to write to, moved into place when the block ends well and removed when it does not."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
@@ -115,7 +115,11 @@ def _staged(target: Path) -> Iterator[Path]:
     try:
         yield stage
         # A format may write a second file beside the first, such as labels.
-        for path in sorted(folder.iterdir()):
+        made = sorted(folder.iterdir())
+        for beside in (target.parent / path.name for path in made):
+            if beside != target and beside.exists() and not force:
+                raise TargetExistsError(beside)
+        for path in made:
             _move(path, target.parent / path.name)
     except OSError as exc:
         raise OutputError(target, exc.strerror or str(exc)) from exc

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from batchcodec.archive.wire import MAX_ROWS, Malformed, pack_json, parse_json
 from batchcodec.types import JSON
 
@@ -89,6 +91,25 @@ class Cursor:
             shift += 7
             if shift > 63:
                 raise Malformed("a varint over 64 bits")
+
+    def varints(self, count: int) -> list[int]:
+        """The next `count` varints, all at once: a directory has a few for each item."""
+        if not count:
+            return []
+        rest = np.frombuffer(self.data, np.uint8, offset=self.position)
+        ends = np.flatnonzero(rest < 0x80)[:count]
+        if len(ends) < count:
+            raise Malformed("a directory that ends too early")
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        lengths = ends - starts + 1
+        if lengths.max() > 10 or (rest[ends[lengths == 10]] > 1).any():
+            raise Malformed("a varint over 64 bits")
+        values = np.zeros(count, np.uint64)
+        for i in range(int(lengths.max())):
+            longer = np.flatnonzero(lengths > i)
+            values[longer] |= (rest[starts[longer] + i] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
+        self.position += int(ends[-1]) + 1
+        return list(values.tolist())
 
     def text(self, n_bytes: int) -> str:
         """The next bytes as UTF-8."""
@@ -188,8 +209,8 @@ def parse_table(table: bytes, n_items: int) -> list[Row]:
 
 def _parse_orders(data: bytes, n_rows: int) -> list[int]:
     cursor, orders, previous = Cursor(data), [], -1
-    for _ in range(n_rows):
-        previous += 1 + _unzigzag(cursor.varint())
+    for step in cursor.varints(n_rows):
+        previous += 1 + _unzigzag(step)
         if not 0 <= previous < 1 << 63:
             raise Malformed("an order outside of 0 to 2**63 - 1")
         orders.append(previous)
@@ -200,8 +221,7 @@ def _parse_orders(data: bytes, n_rows: int) -> list[int]:
 
 def _parse_names(data: bytes, n_rows: int) -> list[str]:
     cursor = Cursor(data)
-    prefixes = [cursor.varint() for _ in range(n_rows)]
-    lengths = [cursor.varint() for _ in range(n_rows)]
+    prefixes, lengths = cursor.varints(n_rows), cursor.varints(n_rows)
     if sum(prefixes) + sum(lengths) > MAX_TEXT:
         raise Malformed(f"names of over {MAX_TEXT} bytes")
     names, name = [], b""
@@ -224,7 +244,7 @@ def _parse_labels(data: bytes, n_rows: int) -> list[str | None]:
     if n_labels > n_rows:
         raise Malformed("more labels than items")
     labels: list[str | None] = [None, *(cursor.text(cursor.varint()) for _ in range(n_labels))]
-    numbers = [cursor.varint() for _ in range(n_rows)]
+    numbers = cursor.varints(n_rows)
     if not cursor.at_end or any(number > n_labels for number in numbers):
         raise Malformed("a label column that is too long or names a label that is not there")
     return [labels[number] for number in numbers]

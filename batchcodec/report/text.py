@@ -109,7 +109,7 @@ def info_text(info: ArchiveInfo) -> str:
         f"directory + index {info.directory_index_per_item:.2f} bytes per image, with framing {info.overhead_per_item:.2f}",
         "pixels are the same on every machine"
         if info.exact
-        else "pixels on other machines are within 1 of those packed (exact: false)",
+        else "pixels on other machines may differ by 1 from those packed (exact: false)",
         f"images  {counts(info.shapes)}",
     ]
     if info.labels:
