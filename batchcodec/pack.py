@@ -107,7 +107,7 @@ class PackReport:
     Attributes:
         codecs: what coded the images, with the number of items of each.
         shapes: image spec to number of items.
-        source_bytes: of the files that were read.
+        source_bytes: of the files that were packed; other and skipped files of a directory do not count.
         raw_bytes: of the coded pixels without compression.
         notes: what reading and preprocessing changed, with the number of items.
         ignored: files of the source that are no images.
@@ -283,6 +283,7 @@ class _Packing:
         self.shapes: Counter[str] = Counter()
         self.n_items = self.n_groups = self.n_read = 0
         self.raw_bytes = self.n_samples = 0
+        self.file_bytes: int | None = 0 if source.is_dir() else None
         self.squared_error = 0.0
         self.psnr_sum = 0.0
         self.lossless = True
@@ -371,6 +372,11 @@ class _Packing:
         self.raw_bytes += spec.n_bytes
         self.shapes[str(spec)] += 1
         self.notes.update(item.notes)
+        if self.file_bytes is not None:
+            try:
+                self.file_bytes += (self.source / item.name).stat().st_size
+            except (OSError, ValueError):  # items that are no files of their own, such as frames
+                self.file_bytes = None
 
     def _counted(self, coded: _Coded) -> _Coded:
         self.n_groups += 1
@@ -383,11 +389,12 @@ class _Packing:
 
     def finish(self, writer: ArchiveWriter, target: Path, format_id: str, ignored: int) -> PackReport:
         """Write what is known at the end, and report it."""
+        source_bytes = _size_of(self.source) if self.file_bytes is None else self.file_bytes
         mean_psnr = self.psnr_sum / self.n_items
         pooled = min(metrics.LOSSLESS_PSNR, -10 * float(np.log10(max(self.squared_error / self.n_samples, 1e-30))))
         summary: dict[str, JSON] = {
             "codecs": dict(sorted(self.codecs.items())),
-            "source_bytes": _size_of(self.source),
+            "source_bytes": source_bytes,
             "mean_psnr": round(mean_psnr, 4),
             "pooled_psnr": round(pooled, 4),
             "lossless": self.lossless,
@@ -405,7 +412,7 @@ class _Packing:
             n_groups=self.n_groups,
             codecs=dict(sorted(self.codecs.items())),
             shapes=dict(self.shapes.most_common()),
-            source_bytes=_size_of(self.source),
+            source_bytes=source_bytes,
             raw_bytes=self.raw_bytes,
             bytes=count,
             n_bytes=count.total,

@@ -27,6 +27,7 @@ Fit = Literal["stretch", "crop", "pad"]
 Mode = Literal["keep", "gray", "rgb"]
 
 MAX_SIDE = 65535
+MAX_PIXELS = 1 << 28
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
@@ -65,6 +66,8 @@ class Preprocess:
         _one_of("resample", self.resample, Resample)
         _one_of("fit", self.fit, Fit)
         _one_of("mode", self.mode, Mode)
+        if self.size is not None and self.size[0] * self.size[1] > MAX_PIXELS:
+            raise OptionError("size", f"{self.size[0]}x{self.size[1]}", f"at most {MAX_PIXELS} pixels")
 
     def to_json(self) -> dict[str, JSON]:
         """As recorded in the archive."""

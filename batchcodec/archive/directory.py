@@ -96,7 +96,7 @@ class Cursor:
         """The next `count` varints, all at once: a directory has a few for each item."""
         if not count:
             return []
-        rest = np.frombuffer(self.data, np.uint8, offset=self.position)
+        rest = np.frombuffer(self.data, np.uint8)[self.position : self.position + 10 * count]  # of 10 bytes at most each
         ends = np.flatnonzero(rest < 0x80)[:count]
         if len(ends) < count:
             raise Malformed("a directory that ends too early")

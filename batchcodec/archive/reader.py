@@ -184,22 +184,39 @@ class Archive(Sequence[Item]):
 
     @cached_property
     def codecs(self) -> dict[int, CodecRecord]:
-        """Codec records, with their models, by the reference that groups use."""
-        models: dict[bytes, bytes] = {}
-        for entry, body in self._bodies(BlockType.MODEL):
-            with self._parsing("MODEL", entry.offset):
-                sha256, model = wire.parse_model(body, wire.MAX_MODEL - sum(map(len, models.values())))
-                models[sha256] = model
-        records = {}
-        for entry, body in self._bodies(BlockType.CODEC):
-            with self._parsing("CODEC", entry.offset):
-                record, wanted = wire.parse_codec(body)
-                if wanted is not None:
-                    if wanted not in models:
-                        raise wire.Malformed(f"its model {wanted.hex()[:16]} is not in the archive")
-                    record = replace(record, model=models[wanted])
-                records[wire.checksum(body)] = record
+        """Codec records, with their models, by the reference that groups use.
+
+        Raises:
+            CorruptArchiveError: one of them is damaged; groups of the others can still be decoded.
+        """
+        records, damage = self._codecs
+        if damage:
+            raise damage[0]
         return records
+
+    @cached_property
+    def _codecs(self) -> tuple[dict[int, CodecRecord], list[CorruptArchiveError]]:
+        """The records that are whole, and what is wrong with the others."""
+        models: dict[bytes, bytes] = {}
+        records: dict[int, CodecRecord] = {}
+        damage: list[CorruptArchiveError] = []
+        for entry in self._entries:
+            if entry.type not in (BlockType.MODEL, BlockType.CODEC):
+                continue
+            try:
+                body = self._block(entry.offset, entry)[1]
+                with self._parsing(BlockType(entry.type).name, entry.offset):
+                    if entry.type == BlockType.MODEL:
+                        sha256, model = wire.parse_model(body, wire.MAX_MODEL - sum(map(len, models.values())))
+                        models[sha256] = model
+                        continue
+                    record, wanted = wire.parse_codec(body)
+                    if wanted is not None and wanted not in models:
+                        raise wire.Malformed(f"no model {wanted.hex()[:16]} stands before it")
+                    records[wire.checksum(body)] = replace(record, model=models[wanted]) if wanted else record
+            except CorruptArchiveError as exc:
+                damage.append(exc)
+        return records, damage
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -213,7 +230,8 @@ class Archive(Sequence[Item]):
                 covered, table = wire.parse_directory(body)
                 rows += directory.parse_table(table, entry.n_items)
                 n_groups += covered
-                if n_groups >= len(self._starts) or len(rows) != self._starts[n_groups]:
+                before = bisect.bisect_left(self._groups, entry.offset, key=lambda group: group.offset)
+                if n_groups != before or len(rows) != self._starts[before]:
                     raise wire.Malformed("its items are not those of the groups before it")
         if n_groups != len(self._groups):
             raise CorruptArchiveError(self.path, "groups without a directory")
@@ -325,16 +343,18 @@ class Archive(Sequence[Item]):
             raise CorruptGroupError(
                 self.path, f"group {group}: decoded to {pixels.shape} {pixels.dtype}, not {head.spec.shape}", group=group
             )
-        exact = self.codecs[head.codec_ref].exact
+        exact = self._codecs[0][head.codec_ref].exact
         digest.check(pixels, head.digest, head.sketch, exact=exact, where=f"{self.path}: group {group}")
         return pixels
 
     def _decoder(self, reference: int) -> Codec:
         with self._lock:
             if reference not in self._decoders:
-                if reference not in self.codecs:
-                    raise wire.Malformed(f"codec {reference:016x} is not in the archive")
-                self._decoders[reference] = self._restore(self.codecs[reference])
+                records, damage = self._codecs
+                if reference not in records:
+                    because = f": {damage[0]}" if damage else ""
+                    raise wire.Malformed(f"codec {reference:016x} is not in the archive{because}")
+                self._decoders[reference] = self._restore(records[reference])
             return self._decoders[reference]
 
     def locate(self, index: int) -> tuple[int, int]:

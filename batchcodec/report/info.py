@@ -110,7 +110,7 @@ def describe(archive: Archive) -> ArchiveInfo:
     ]
     count = archive.byte_count()
     source_bytes = archive.meta.get("source_bytes")
-    source = source_bytes if isinstance(source_bytes, int) else None
+    source = source_bytes if type(source_bytes) is int and 0 <= source_bytes < 1 << 63 else None
     each = max(1, n_items)
     return ArchiveInfo(
         path=str(archive.path),

@@ -170,7 +170,10 @@ def recorded_options(meta: dict[str, JSON]) -> FormatOptions:
     known = FormatOptions.__dataclass_fields__
     if not isinstance(recorded, dict):
         return FormatOptions()
-    options: dict[str, Any] = {key: value for key, value in recorded.items() if key in known}
+    # The record is a stranger's: what has another type than its default is left out.
+    options: dict[str, Any] = {
+        key: value for key, value in recorded.items() if key in known and isinstance(value, bool if key == "metadata" else str)
+    }
     return FormatOptions(**options)
 
 
