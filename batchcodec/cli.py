@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -325,8 +327,6 @@ def _report(
 
 def _write_csv(path: Path, items: list[Any]) -> None:
     """One row for each image."""
-    import io
-
     from batchcodec.atomic import write_atomically
     from batchcodec.report.quality import ItemQuality
 
@@ -550,8 +550,16 @@ def _add_plugin_commands() -> None:
             print(f"warning: plugin {name} could not add its commands: {type(exc).__name__}: {exc}", file=sys.stderr)
 
 
+def _terminated(number: int, frame: object) -> NoReturn:
+    """End as after Ctrl-C: temporary files are removed on the way out."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks must not be a crash
+    signal.signal(signal.SIGTERM, _terminated)
     _add_plugin_commands()
     app(prog_name="batchcodec")
 

@@ -54,6 +54,11 @@ class BatchcodecError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def rename(self, old: str, new: str) -> None:
+        """Say `new` where the message and the fields say `old`: a path that stood in for another."""
+        self.message = self.message.replace(old, new)
+        self.fields = {key: value.replace(old, new) if isinstance(value, str) else value for key, value in self.fields.items()}
+
 
 class OptionError(BatchcodecError, ValueError):
     """An option has a bad value: says the name, the value and what is allowed."""

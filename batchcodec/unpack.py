@@ -45,6 +45,7 @@ class UnpackReport:
         n_items: written.
         n_lost: left out.
         lost: message of each damaged group that was left out.
+        n_rounded: groups of an inexact codec that did not decode to the very pixels that were packed, but within rounding.
     """
 
     source: str
@@ -53,6 +54,7 @@ class UnpackReport:
     n_items: int
     n_lost: int
     lost: list[str]
+    n_rounded: int
 
 
 def unpack(
@@ -71,6 +73,8 @@ def unpack(
     source, target, options, plugins = Path(source), Path(target), options or UnpackOptions(), plugins or registry()
     if target.name in ("", ".."):  # `.` and `..` have no name to stage beside
         target = target.resolve()
+    if target.exists() and source.exists() and target.samefile(source):
+        raise OptionError("target", target, "another path than the archive's own")
     with Archive(source, plugins.restore) as archive:
         writer = plugins.format_for_target(target, options.format_options, options.to)
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
@@ -100,8 +104,13 @@ def unpack(
                     progress(n_done, len(archive))
 
         with _staged(target, options.force) as stage:
-            writer.write(stage, items())
-    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost)
+            try:
+                writer.write(stage, items())
+            except BatchcodecError as exc:  # the user knows nothing of the stage
+                exc.rename(str(stage), str(target))
+                raise
+        n_rounded = len(archive.rounded_groups)
+    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded)
 
 
 @contextlib.contextmanager

@@ -288,7 +288,7 @@ class GroupHead:
         codec_ref: checksum of the CODEC body.
         spec: number, shape and dtype of the images.
         digest: XXH3-64 of the decoded pixels.
-        sketch: sums of the decoded samples over equal runs, for inexact codecs; empty for exact ones.
+        sketch: two sums of the decoded samples over each of some equal runs (see `digest`); empty for exact codecs.
     """
 
     codec_ref: int

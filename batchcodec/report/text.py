@@ -80,6 +80,8 @@ def pack_text(report: PackReport) -> str:
 def unpack_text(report: UnpackReport) -> str:
     """What `unpack` did."""
     lines = [f"{printable(report.target)}: {report.n_items:,} images as {report.format}"]
+    if report.n_rounded:
+        lines.append(f"{report.n_rounded:,} groups decoded to pixels that differ by rounding from those packed (exact: false)")
     if report.lost:
         lines.append(f"LOST {report.n_lost:,} images in {len(report.lost):,} damaged groups:")
         lines += [f"  {printable(message)}" for message in report.lost]

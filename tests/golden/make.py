@@ -24,6 +24,8 @@ from batchcodec.archive.directory import Row, varint
 from batchcodec.archive.reader import NOTES, Archive
 from batchcodec.archive.wire import BlockType, GroupHead
 from batchcodec.archive.writer import ArchiveWriter
+from batchcodec.entropy.tables import quantise_counts
+from batchcodec.learned import model_file
 from batchcodec.pack import PackOptions, pack
 from batchcodec.registry import registry
 from batchcodec.types import JSON, GroupSpec, Item
@@ -141,6 +143,31 @@ def jpeg(path: Path) -> None:
     write(path, [("jpeg:quality=80", gray), ("jpeg:quality=80,mosaic=true", [(3, Item("3.jpg", picture(3, 16, 24)))])])
 
 
+def learned(path: Path) -> None:
+    """A MODEL block: `autoencoder-1` with random weights and each of its entropy coders."""
+    rng = np.random.default_rng(7)
+    config = {"channels": 1, "latent": 2, "widths": [4, 3, 2]}
+    shapes = {
+        "encoder.0.0": (4, 1, 4, 4), "encoder.1.0": (3, 4, 4, 4), "encoder.2.0": (2, 3, 4, 4), "encoder.3": (2, 2, 3, 3),
+        "decoder.0.0": (2, 2, 3, 3), "decoder.1.0": (2, 3, 4, 4), "decoder.2.0": (3, 4, 4, 4), "decoder.3": (4, 1, 4, 4),
+    }  # fmt: skip
+    tensors: dict[str, np.ndarray] = {}
+    for name, shape in shapes.items():
+        transposed = name in ("decoder.1.0", "decoder.2.0", "decoder.3")
+        tensors[f"{name}.weight"] = rng.normal(0, 0.5, shape).astype(np.float16)
+        tensors[f"{name}.bias"] = rng.normal(0, 0.5, shape[1 if transposed else 0]).astype(np.float16)
+    tensors["quantiser.low"], tensors["quantiser.step"] = np.full(2, -4, np.float32), np.full(2, 1 / 32, np.float32)
+    tensors["tables"] = quantise_counts(rng.integers(0, 100, (2, 256))).astype(np.uint16)
+    model = model_file.dump(tensors, {"codec": "autoencoder-1", "config": config})
+    source = path.with_suffix(".npy")
+    np.save(source, np.stack([picture(i, 20, 12)[:, :, 0] for i in range(3)]))
+    made = path.with_suffix(".safetensors")
+    made.write_bytes(model)
+    pack(source, path, PackOptions(codec="autoencoder-1:entropy=huffman", model=made, group_items=2, workers=1))
+    source.unlink()
+    made.unlink()
+
+
 def segments(path: Path) -> None:
     """Three DIRECTORY blocks."""
     with mock.patch.object(writer, "SEGMENT_ITEMS", 4):
@@ -190,6 +217,7 @@ ALL = {
     "names": names,
     "skipped": skipped,
     "jpeg": jpeg,
+    "learned": learned,
     "segments": segments,
     "later_minor": later,
 }
