@@ -118,7 +118,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The image archive that learns your dataset: one random-access file, smaller than a folder of JPEG, WebP or AVIF.",
+    help="Image datasets in one file: learned and classical codecs, random access, checked at every read.",
     epilog="Exit codes: 1 other, 2 usage, 3 input, 4 archive, 5 codec, 6 plugin, 130 interrupted.",
 )
 
@@ -411,15 +411,20 @@ def _train(
 ) -> None:
     """Train the paper's autoencoder on a dataset. Ctrl-C stops early and keeps the best so far."""
     from batchcodec.learned.data import load_images
+    from batchcodec.learned.model_file import checkpoint_path
 
     _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
-    if target.exists() and not (force or resume):
-        raise OptionError("output", str(target), "a file that does not exist yet, --force or --resume")
+    if target.exists() and not (force or (resume and checkpoint_path(target).exists())):
+        finished = "nothing is left to resume; " if resume else ""
+        raise OptionError(
+            "output", str(target), f"a file that does not exist yet, or --force to replace it ({finished}it exists)"
+        )
     if not target.parent.is_dir():
         raise OutputError(target, "its directory does not exist")
     preprocess = _preprocess(size, resample, fit, mode)
     with _output.bar(None, "image") as bar:
         bar.set_description("reading")
+        unreadable: list[BatchcodecError] = []
         images = load_images(
             source,
             preprocess,
@@ -427,7 +432,10 @@ def _train(
             format_options=FormatOptions(key=key),
             seed=seed,
             progress=_counting(bar),
+            on_unreadable=unreadable.append,
         )
+    if unreadable:
+        print(f"warning: {len(unreadable):,} images left out that cannot be read, such as {unreadable[0]}", file=sys.stderr)
     # These import torch, so they come after the source is known to be good.
     from batchcodec.learned.settings import TrainOptions, TrainStatus
     from batchcodec.learned.train import train
@@ -451,8 +459,8 @@ def _train(
 
         def show(status: TrainStatus) -> None:
             bar.set_postfix_str(
-                f"step {status.step}, loss {status.loss:.3f}, validation {status.psnr:.2f} dB at "
-                f"{status.bits_per_pixel:.3f} bpp, {status.images_per_second:,.0f} images/s",
+                f"step {status.step}, loss {status.loss:.3f}, validation {_at_rate(status)}, "
+                f"{status.images_per_second:,.0f} images/s",
                 refresh=False,
             )
             bar.update(round(1000 * status.done) - bar.n)
@@ -463,12 +471,17 @@ def _train(
     _output.result(
         found,
         f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
-        f"{found.n_train:,} images; validation ({found.n_validation:,}) {found.psnr:.2f} dB at about "
-        f"{found.bits_per_pixel:.3f} bits per pixel",
+        f"{found.n_train:,} images; validation ({found.n_validation:,}) {_at_rate(found)}",
     )
     if found.interrupted:
         print("interrupted: the best so far is kept; --resume goes on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
+
+
+def _at_rate(status: Any) -> str:
+    """Quality, and the estimated rate where there is one."""
+    rate = "" if math.isnan(status.bits_per_pixel) else f" at about {status.bits_per_pixel:.3f} bits per pixel"
+    return f"{status.psnr:.2f} dB{rate}"
 
 
 def _three_numbers(value: str) -> tuple[int, int, int]:

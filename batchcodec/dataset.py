@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from batchcodec.errors import InputError
 from batchcodec.types import Item
 
 
@@ -76,7 +77,6 @@ class Format(ABC):
             InputError: the dataset as a whole cannot be read. (One bad image raises `ItemError`, at its index.)
         """
 
-    @abstractmethod
     def write(self, path: Path, items: Iterable[Item]) -> None:
         """Write the items to a path that does not exist yet (the caller makes that sure).
 
@@ -84,3 +84,4 @@ class Format(ABC):
             InputError: the items do not fit the format (mixed shapes into one array, say).
             OutputError: the path cannot be written.
         """
+        raise InputError(path, f"the format {self.format_id} can only be read")

@@ -22,14 +22,16 @@ import numpy as np
 
 from batchcodec import metrics
 from batchcodec.archive import digest
-from batchcodec.archive.directory import MAX_NAME_BYTES, Row
+from batchcodec.archive.directory import Row
 from batchcodec.archive.reader import NOTES
 from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead
 from batchcodec.archive.writer import ArchiveWriter, ByteCount
 from batchcodec.atomic import atomic_file
+from batchcodec.choice import CodecChoice
 from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import (
+    BatchcodecError,
     CodecError,
     EmptyDatasetError,
     InputError,
@@ -38,6 +40,7 @@ from batchcodec.errors import (
     TargetExistsError,
     UnsupportedImageError,
 )
+from batchcodec.names import check_name
 from batchcodec.preprocess import Preprocess
 from batchcodec.registry import Registry, registry
 from batchcodec.types import JSON, GroupSpec, ImageSpec, Item, Pixels
@@ -47,12 +50,7 @@ GROUP_PIXELS = 1 << 20
 MAX_DEFAULT_ITEMS = 4096
 BUFFER_BYTES = 32 << 20
 MAX_LISTED = 10_000
-
-DEFAULT_CODEC = "avif:quality=60,mosaic=true"
-"""For 8-bit images when none is chosen: visually good, and the best of the classical ones in our measurements."""
-DEFAULT_CODEC_16 = "jxl:lossless=true"
-"""For 16-bit images when none is chosen and imagecodecs is installed."""
-FALLBACK_CODEC_16 = "zstd"
+"""Skipped items that the archive itself lists, with the first characters of name and reason; the report has all."""
 
 
 @dataclass(frozen=True)
@@ -161,71 +159,6 @@ class _Coded:
     psnr: list[float]
 
 
-class _CodecChoice:
-    """The codec for each image spec: the one asked for, or with "auto" one for 8-bit and one for 16-bit images."""
-
-    def __init__(self, options: PackOptions, plugins: Registry) -> None:
-        self._plugins = plugins
-        self._by_text: dict[str, Codec] = {}
-        self._text = options.codec
-        self._more: dict[str, Any] = {}
-        if options.codec == "auto":
-            if options.model is not None:
-                raise OptionError("model", str(options.model), "a --codec that uses a model, such as autoencoder-1")
-            if options.entropy is not None:
-                raise OptionError("entropy", options.entropy, "a --codec that has this choice, such as autoencoder-1")
-            return
-        codec = plugins.codec_class(options.codec.partition(":")[0])
-        if options.entropy is not None:
-            if "entropy" not in codec.options_help:
-                raise OptionError("entropy", options.entropy, f"none: codec {codec.codec_id} has no such choice")
-            self._more["entropy"] = options.entropy
-        if options.model is not None:
-            if not codec.needs_model:
-                raise OptionError("model", str(options.model), f"none: codec {codec.codec_id} uses no model")
-            self._more["model"] = _read_model(options.model)
-        elif codec.needs_model:
-            raise OptionError("model", None, f"a model file for {codec.codec_id}; `batchcodec train` makes one")
-        self._make(self._text)
-
-    def _make(self, text: str) -> Codec:
-        if text not in self._by_text:
-            self._by_text[text] = self._plugins.make_codec(text, **self._more)
-        return self._by_text[text]
-
-    def texts(self) -> dict[int, str]:
-        """Text of each codec in use, by its identity."""
-        return {id(codec): text for text, codec in self._by_text.items()}
-
-    def for_spec(self, spec: ImageSpec) -> Codec:
-        """A codec that holds images of this spec.
-
-        Raises:
-            UnsupportedImageError: the codec that was asked for does not; the message names others.
-        """
-        codec = self._automatic(spec) if self._text == "auto" else self._make(self._text)
-        try:
-            codec.check(spec)
-        except UnsupportedImageError as exc:
-            others = ", ".join(i for i in self._plugins.holding(spec) if i != codec.codec_id) or "none"
-            raise UnsupportedImageError(f"{exc}; codecs for such images: {others}", **exc.fields) from exc
-        return codec
-
-    def _automatic(self, spec: ImageSpec) -> Codec:
-        if spec.dtype == "uint8":
-            return self._make(DEFAULT_CODEC)
-        try:
-            return self._make(DEFAULT_CODEC_16)
-        except CodecError:
-            return self._make(FALLBACK_CODEC_16)
-
-
-def _read_model(path: Path) -> bytes:
-    from batchcodec.learned import model_file
-
-    return model_file.read(path)
-
-
 def pack(
     source: Path | str,
     target: Path | str,
@@ -250,7 +183,7 @@ def pack(
     dataset = reader.read(source)
     if not len(dataset):
         raise EmptyDatasetError(source, "there is no image in it")
-    packing = _Packing(source, options, _CodecChoice(options, plugins), plugins)
+    packing = _Packing(source, options, CodecChoice(options.codec, options.model, options.entropy, plugins), plugins)
     with atomic_file(target) as file:
         writer = ArchiveWriter(file)
         writer.add_meta(
@@ -273,10 +206,11 @@ def pack(
 class _Packing:
     """The state of one run."""
 
-    def __init__(self, source: Path, options: PackOptions, choice: _CodecChoice, plugins: Registry) -> None:
+    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice, plugins: Registry) -> None:
         self.source, self.options, self.choice, self.plugins = source, options, choice, plugins
         self.open_groups: dict[ImageSpec, _Group] = {}
         self.buffered = 0
+        self.buffer_bytes = BUFFER_BYTES
         self.skipped: list[Skipped] = []
         self.notes: Counter[str] = Counter()
         self.codecs: Counter[str] = Counter()
@@ -309,7 +243,7 @@ class _Packing:
         """Full groups as the dataset is read, then what is left."""
         for index in range(len(dataset)):
             try:
-                item = self._item(dataset, index, writer)
+                item = self._item(dataset, index)
                 codec = self._codec_for(item)
                 writer.add_name(item.name, str(self.source))
             except (ItemError, UnsupportedImageError) as exc:
@@ -329,21 +263,21 @@ class _Packing:
             self._count_item(item, spec)
             if len(group.items) == self._capacity(spec):
                 yield codec, self._close(spec)
-            while self.buffered > BUFFER_BYTES:
+            while self.buffered > self.buffer_bytes:
                 largest = max(self.open_groups, key=lambda s: s.n_bytes * len(self.open_groups[s].items))
                 yield self.choice.for_spec(largest), self._close(largest)
         for spec in list(self.open_groups):
             yield self.choice.for_spec(spec), self._close(spec)
 
-    def _item(self, dataset: Any, index: int, writer: ArchiveWriter) -> Item:
+    def _item(self, dataset: Any, index: int) -> Item:
         """One item, preprocessed and checked."""
-        item: Item = self.options.preprocess(dataset[index])
         try:
-            n_bytes = len(item.name.encode())
-        except UnicodeEncodeError as exc:
-            raise ItemError(self.source, item.name, "its name is not valid Unicode") from exc
-        if not 1 <= n_bytes <= MAX_NAME_BYTES:
-            raise ItemError(self.source, item.name, f"its name has {n_bytes} bytes; 1 to {MAX_NAME_BYTES} are allowed")
+            item: Item = self.options.preprocess(dataset[index])
+        except (BatchcodecError, MemoryError):
+            raise
+        except Exception as exc:  # a plugin's format may let anything escape
+            raise ItemError(self.source, f"item {index}", f"{type(exc).__name__}: {exc}") from exc
+        check_name(self.source, item.name)
         if ImageSpec.of(item.pixels).n_bytes > MAX_GROUP_BYTES:
             raise ItemError(self.source, item.name, f"larger than {MAX_GROUP_BYTES} bytes of pixels")
         return item
@@ -358,7 +292,9 @@ class _Packing:
 
     def _capacity(self, spec: ImageSpec) -> int:
         if self.options.group_items:
-            return min(self.options.group_items, max(1, MAX_GROUP_BYTES // spec.n_bytes))
+            capacity = min(self.options.group_items, max(1, MAX_GROUP_BYTES // spec.n_bytes))
+            self.buffer_bytes = max(self.buffer_bytes, capacity * spec.n_bytes)  # a group that was asked for must fit
+            return capacity
         return max(1, min(MAX_DEFAULT_ITEMS, GROUP_PIXELS // (spec.height * spec.width)))
 
     def _close(self, spec: ImageSpec) -> _Group:
@@ -400,7 +336,7 @@ class _Packing:
             "lossless": self.lossless,
             "notes": dict(sorted(self.notes.items())),
             "n_skipped": len(self.skipped),
-            "skipped": [asdict(s) for s in self.skipped[:MAX_LISTED]],
+            "skipped": [{"item": s.item[:300], "reason": s.reason[:300]} for s in self.skipped[:MAX_LISTED]],
         }
         writer.add_meta(summary)
         count = writer.finish()
@@ -429,8 +365,13 @@ def _code(codec: Codec, group: _Group) -> _Coded:
     """Encode a group, decode it again, and measure."""
     images: Pixels = np.stack([item.pixels for item in group.items])
     spec = GroupSpec.of(images)
-    payload = codec.encode(images)
-    decoded = codec.decode(payload, spec)
+    try:
+        payload = codec.encode(images)
+        decoded = codec.decode(payload, spec)
+    except (BatchcodecError, MemoryError):
+        raise
+    except Exception as exc:  # a plugin's codec may let anything escape
+        raise CodecError(f"codec {codec.codec_id} failed on {spec.image}: {type(exc).__name__}: {exc}") from exc
     if codec.lossless and not np.array_equal(decoded, images):
         raise CodecError(f"codec {codec.codec_id} says that it is lossless and gave other pixels back: {spec.image}")
     error = metrics.mse(images, decoded)

@@ -137,10 +137,16 @@ def _resampled(
         flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
         resized: Pixels = np.asarray(Image.fromarray(flat).resize(size, method, box))
         return resized.reshape(size[1], size[0], pixels.shape[2])
-    # Pillow has no 16-bit colour: each channel is resized in float32, which holds 16 bits exactly.
-    planes = [
-        np.asarray(Image.fromarray(pixels[:, :, c].astype(np.float32)).resize(size, method, box))
-        for c in range(pixels.shape[2])
-    ]
-    rounded: Pixels = np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
+    # Pillow has no 16-bit colour: each channel is resized in float32, which holds 16 bits exactly. Colour is weighted by
+    # alpha on the way, as Pillow does for 8 bits: what is transparent must not shine through.
+    values = pixels.astype(np.float32)
+    alpha = values[:, :, -1:] / 65535 if pixels.shape[2] in (2, 4) else None
+    if alpha is not None:
+        values[:, :, :-1] *= alpha
+    planes = [np.asarray(Image.fromarray(values[:, :, c]).resize(size, method)) for c in range(pixels.shape[2])]
+    mixed = np.stack(planes, axis=2)
+    if alpha is not None:
+        cover = mixed[:, :, -1:] / 65535
+        mixed[:, :, :-1] = np.divide(mixed[:, :, :-1], cover, out=np.zeros_like(mixed[:, :, :-1]), where=cover > 0)
+    rounded: Pixels = np.clip(np.rint(mixed), 0, 65535).astype(np.uint16)
     return rounded

@@ -26,9 +26,10 @@ def load_images(
     max_bytes: int = MAX_BYTES,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    on_unreadable: Callable[[ItemError], None] | None = None,
     plugins: Registry | None = None,
 ) -> list[Pixels]:
-    """Images [H, W, C] of a dataset in random order, all gray or all RGB; those that cannot be read are left out.
+    """Images [H, W, C] of a dataset in random order, all gray or all RGB; `on_unreadable` is told of those left out.
 
     With `preprocess.mode` "keep", a dataset that has any colour becomes RGB, and one without becomes gray.
 
@@ -43,7 +44,9 @@ def load_images(
     for done, index in enumerate(order.tolist()):
         try:
             image = preprocess(dataset[index]).pixels
-        except ItemError:
+        except ItemError as exc:
+            if on_unreadable:
+                on_unreadable(exc)
             continue
         n_bytes += image.nbytes
         if n_bytes > max_bytes:

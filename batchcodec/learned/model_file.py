@@ -63,3 +63,8 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise ModelError(f"model {path}: {exc.strerror}", path=path) from exc
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Where the training of this model file keeps its state."""
+    return model.with_name(model.name + ".checkpoint")

@@ -75,8 +75,8 @@ class TrainStatus:
         done: part of the run, from 0 to 1.
         step: steps so far.
         loss: of late steps, averaged.
-        psnr: of the latest validation in dB, with quantised latents; nan before the first.
-        bits_per_pixel: estimated, of the latest validation.
+        psnr: of the latest validation in dB, with rounded latents where there is a rate term; nan before the first.
+        bits_per_pixel: estimated, of the latest validation; nan without a rate term.
         images_per_second: trained on.
     """
 

@@ -32,7 +32,7 @@ from batchcodec.atomic import write_atomically
 from batchcodec.entropy.tables import quantise_counts
 from batchcodec.errors import InputError, ModelError
 from batchcodec.learned import model_file
-from batchcodec.learned.networks import Autoencoder, FactorizedPrior
+from batchcodec.learned.networks import STRIDE, Autoencoder, FactorizedPrior
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.learned.settings import TrainOptions, TrainReport, TrainStatus
 from batchcodec.types import Pixels
@@ -58,6 +58,9 @@ class _Run:
         if any(image.dtype != np.uint8 for image in images):
             raise InputError("training images", "autoencoder-1 takes 8-bit images")
         self.channels = channels.pop()
+        # Images all smaller than the crop are not filled up further than the network's stride asks for.
+        largest = max(max(image.shape[:2]) for image in images)
+        self.crop = min(options.crop, -(-largest // STRIDE) * STRIDE)
         order = np.random.default_rng(options.seed).permutation(len(images))
         n_validation = min(1000, max(1, round(len(images) * options.validation)))
         if len(images) < 2:
@@ -93,7 +96,7 @@ class _Run:
     def batch(self) -> Tensor:
         """Random crops, float32 [B, C, crop, crop] in [0, 1]."""
         picks = self.random.integers(len(self.train), size=self.options.batch)
-        stack = np.stack([_crop(self.train[i], self.options.crop, self.random) for i in picks])
+        stack = np.stack([_crop(self.train[i], self.crop, self.random) for i in picks])
         x = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2)
         return x.float().div_(255).contiguous(memory_format=torch.channels_last)
 
@@ -126,35 +129,31 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float, float]:
-        """Cost, mean PSNR in dB and bits per pixel of the averaged weights on the held-out images."""
+        """Cost, mean PSNR in dB and bits per pixel of the averaged weights on the held-out images.
+
+        Without a rate term nothing is known of the rate before the ranges and tables are made: it is nan.
+        """
         costs, psnrs, rates = [], [], []
         rng = np.random.default_rng(0)
         for start in range(0, len(self.validation), 32):
-            images = [_crop(image, self.options.crop, rng) for image in self.validation[start : start + 32]]
+            images = [_crop(image, self.crop, rng) for image in self.validation[start : start + 32]]
             x = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
             y = self.average.encoder(x)
             if self.options.rate_weight:
                 y = torch.round(y)
             decoded = torch.round(self.average.decoder(y) * 255) / 255
             mse = ((decoded - x) ** 2).mean((1, 2, 3)).double() * 255**2
-            bits = self.prior.bits(torch.round(y)) / (x.shape[2] * x.shape[3])
+            bits = self.prior.bits(y) / (x.shape[2] * x.shape[3]) if self.options.rate_weight else torch.zeros(len(x))
             psnrs += (10 * torch.log10(255**2 / mse.clamp_min(1e-3))).tolist()
             rates += bits.tolist()
             costs += (torch.log(mse + 0.1) + self.options.rate_weight * bits).tolist()
-        return float(np.mean(costs)), float(np.mean(psnrs)), float(np.mean(rates))
+        return float(np.mean(costs)), float(np.mean(psnrs)), float(np.mean(rates)) if self.options.rate_weight else math.nan
 
     def remember_if_best(self) -> tuple[float, float]:
         """Validate, log, keep the weights if they are the best so far; PSNR and bits per pixel of this validation."""
         cost, psnr, bits_per_pixel = self.validate()
-        self.log.append(
-            {
-                "step": self.step,
-                "seconds": round(self.seconds, 1),
-                "loss": round(cost, 4),
-                "psnr": round(psnr, 3),
-                "bits_per_pixel": round(bits_per_pixel, 4),
-            }
-        )
+        row = {"step": self.step, "seconds": round(self.seconds, 1), "loss": round(cost, 4), "psnr": round(psnr, 3)}
+        self.log.append(row | ({"bits_per_pixel": round(bits_per_pixel, 4)} if self.options.rate_weight else {}))
         if cost < self.best_cost:
             self.best_cost = cost
             self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
@@ -218,7 +217,7 @@ class _Run:
         weights = {name: tensor.to(torch.float16) for name, tensor in net.state_dict().items()}
         # Ranges and tables are measured with the very weights that are stored.
         net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        quantiser, counts = _calibrated(net, self.train, self.options)
+        quantiser, counts = _calibrated(net, self.train, self.crop, self.options)
         tensors: model_file.Tensors = {name: tensor.numpy() for name, tensor in weights.items()}
         tensors["quantiser.low"], tensors["quantiser.step"] = quantiser.low, quantiser.step
         # Every symbol has a frequency of at least 1 of 65,536, so the largest one fits 16 bits.
@@ -260,7 +259,7 @@ def train(
     if options.threads:
         torch.set_num_threads(options.threads)
     run = _Run(images, options)
-    checkpoint = out.with_name(out.name + ".checkpoint")
+    checkpoint = model_file.checkpoint_path(out)
     if resume and checkpoint.exists():
         run.load_checkpoint(checkpoint)
     psnr = bits_per_pixel = loss = math.nan
@@ -329,13 +328,15 @@ def _bfloat16_is_fast(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def _calibrated(net: Autoencoder, images: Sequence[Pixels], options: TrainOptions) -> tuple[Quantiser, np.ndarray[Any, Any]]:
+def _calibrated(
+    net: Autoencoder, images: Sequence[Pixels], crop: int, options: TrainOptions
+) -> tuple[Quantiser, np.ndarray[Any, Any]]:
     """Ranges of the latents, and how often each of the 256 levels occurs in each channel: int64 [C, 256]."""
     rng = np.random.default_rng(options.seed)
     picks = rng.permutation(len(images))[:CALIBRATION_IMAGES]
     parts = []
     for start in range(0, len(picks), 64):
-        crops = np.stack([_crop(images[i], options.crop, rng) for i in picks[start : start + 64]])
+        crops = np.stack([_crop(images[i], crop, rng) for i in picks[start : start + 64]])
         x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
         parts.append(net.encoder(x).numpy())
     latents = np.concatenate(parts)  # [N, C, h, w]

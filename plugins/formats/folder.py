@@ -23,21 +23,12 @@ from typing import BinaryIO, ClassVar
 
 from batchcodec.dataset import Format, FormatOptions
 from batchcodec.errors import InputError, ItemError, OutputError, UnsafeNameError
+from batchcodec.names import check_name, is_utf8, printable
 from batchcodec.types import Item
 
 from .encode import check_image_format, encode_image, output_suffix
 from .imagefiles import ImageFiles
-from .names import (
-    candidates,
-    check_name,
-    common_depth,
-    folder_label,
-    has_image_suffix,
-    is_utf8,
-    label_folder,
-    printable,
-    split_suffix,
-)
+from .names import candidates, common_depth, folder_label, has_image_suffix, label_folder, split_suffix
 
 
 class FolderFormat(Format):

@@ -25,24 +25,14 @@ from typing import IO, BinaryIO, ClassVar, cast
 
 from batchcodec.dataset import Format, FormatOptions
 from batchcodec.errors import InputError, ItemError, UnsafeNameError
+from batchcodec.names import check_name, is_utf8, printable, unsafe_reason
 from batchcodec.types import JSON, Item
 
 from .arrays import STREAM_ERRORS, ForwardReader
 from .compressed import compression_of, compressor, opener
 from .encode import check_image_format, encode_image, output_suffix
 from .imagefiles import ImageFiles
-from .names import (
-    candidates,
-    check_name,
-    common_depth,
-    folder_label,
-    has_image_suffix,
-    is_hidden,
-    is_utf8,
-    printable,
-    split_suffix,
-    unsafe_reason,
-)
+from .names import candidates, common_depth, folder_label, has_image_suffix, is_hidden, split_suffix
 from .npy import is_file_with_suffix
 from .output import new_file
 

@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 from batchcodec_plugins.formats.names import (
     candidates,
-    check_name,
     common_depth,
     folder_label,
     has_image_suffix,
     label_folder,
     split_suffix,
-    unsafe_reason,
 )
 
 from batchcodec.errors import UnsafeNameError
+from batchcodec.names import check_name, unsafe_reason
 
 
 @pytest.mark.parametrize(
