@@ -65,8 +65,10 @@ class AutoencoderCodec(Codec):
             raise ModelError("the model's `widths` are not three numbers")
         self._widths = [_integer({"widths": width}, "widths", range(1, 4097)) for width in widths]
         self._quantiser = Quantiser(*(self._tensor(f"quantiser.{n}", np.float32, (self._latent,)) for n in ("low", "step")))
-        if not (np.isfinite(self._quantiser.low).all() and (self._quantiser.step > 0).all()):
-            raise ModelError("the model's ranges are not finite and positive")
+        if not (self._quantiser.step > 0).all():
+            raise ModelError("the model's steps are not positive")
+        if bad := [name for name, tensor in self._tensors.items() if not np.isfinite(tensor).all()]:
+            raise ModelError(f"the model's tensor {bad[0]!r} has values that are not finite")
         tables = self._tensor("tables", np.uint16, (self._latent, LEVELS))
         self._freqs = check_freqs(tables.astype(np.uint32))
 

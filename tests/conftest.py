@@ -1,0 +1,116 @@
+"""Fixtures for all tests: real data where BATCHCODEC_DATA names it, generated pictures, the command line, a tiny model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import CONSOLE_SCRIPT, Finished, RunCli, picture
+from PIL import Image
+from typer.testing import CliRunner
+
+from batchcodec.types import Pixels
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real images, which are never copied."""
+    folder = os.environ.get("BATCHCODEC_DATA")
+    if not folder:
+        pytest.skip("BATCHCODEC_DATA is not set: no real images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> RunCli:
+    """Run the installed console script in a process of its own: `run_cli("info", path, "--json")`."""
+    if not CONSOLE_SCRIPT.exists():
+        pytest.skip("batchcodec is not installed beside this Python: there is no console script")
+
+    def run(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Finished:
+        command = [str(CONSOLE_SCRIPT), *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            env=os.environ | (env or {}),
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=120,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def invoke() -> RunCli:
+    """Run the command line in this process, which is faster: `invoke("info", path, "--json")`."""
+    from batchcodec import cli
+
+    def run(*arguments: object) -> Finished:
+        result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+        return Finished(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 11 pictures of mixed kinds, in two classes, with a text file beside them."""
+    root = tmp_path / "pictures"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(picture((24, 32, 3), i + len(label))).save(root / label / f"{i}.png")
+    Image.fromarray(picture((24, 32, 3), 9)).save(root / "cat" / "photo.jpg", quality=90)
+    Image.fromarray(picture((17, 13), 1)).save(root / "dog" / "gray.png")
+    Image.fromarray(picture((8, 9, 2), 2)).save(root / "dog" / "la.png")
+    Image.fromarray(picture((8, 9, 4), 3)).save(root / "dog" / "rgba.png")
+    Image.fromarray(picture((10, 12), 4, "uint16")).save(root / "dog" / "sixteen.png")
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture(scope="session")
+def rgb_archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of six RGB pictures of one size in two classes, and the archive of it: JPEG quality 80, groups of two."""
+    import batchcodec
+
+    folder = tmp_path_factory.mktemp("rgb")
+    source, archive = folder / "source", folder / "rgb.cpack"
+    for label in ("cat", "dog"):
+        (source / label).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(picture((24, 32, 3), i + 10 * len(label) + ord(label[0]))).save(source / label / f"{i}.png")
+    batchcodec.pack(source, archive, batchcodec.PackOptions(codec="jpeg:quality=80", group_items=2, workers=1))
+    return source, archive
+
+
+@pytest.fixture(scope="session")
+def gray_32() -> list[Pixels]:
+    """64 gray images of 32x32: uint8 [32, 32, 1] each."""
+    return [picture((32, 32), i)[:, :, None] for i in range(64)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, gray_32: list[Pixels]) -> Path:
+    """A model file of `autoencoder-1` for gray images, trained until its pictures can be told apart."""
+    return _trained(tmp_path_factory.mktemp("model") / "gray.safetensors", gray_32)
+
+
+@pytest.fixture(scope="session")
+def tiny_rgb_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for RGB images."""
+    images = [picture((32, 32, 3), i) for i in range(32)]
+    return _trained(tmp_path_factory.mktemp("model") / "rgb.safetensors", images)
+
+
+def _trained(path: Path, images: list[Pixels]) -> Path:
+    from batchcodec.learned.train import TrainOptions, train
+
+    train(images, path, TrainOptions(latent=4, widths=(8, 8, 8), epochs=50, batch=8, crop=32, threads=1))
+    return path

@@ -1,0 +1,156 @@
+"""The codec `autoencoder-1`: one set of pixels whatever the entropy coder, the sizes and the items that are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import picture
+
+from batchcodec.entropy.codes import ENTROPY_CODERS
+from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
+from batchcodec.learned import model_file
+from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.testing import check_codec
+from batchcodec.types import GroupSpec, ImageSpec, Pixels
+
+SIZES = [(1, 1), (28, 28), (65, 33), (8, 8), (7, 200)]
+
+
+@pytest.fixture(scope="module")
+def gray_model(tiny_model: Path) -> bytes:
+    return tiny_model.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def rgb_model(tiny_rgb_model: Path) -> bytes:
+    return tiny_rgb_model.read_bytes()
+
+
+def _images(height: int, width: int, channels: int = 1, n: int = 3) -> Pixels:
+    return np.stack([picture((height, width, channels), i) for i in range(n)])
+
+
+def _decoded(codec: AutoencoderCodec, images: Pixels) -> Pixels:
+    return codec.decode(codec.encode(images), GroupSpec.of(images))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_all_entropy_coders_give_the_same_pixels(size: tuple[int, int], gray_model: bytes) -> None:
+    images = _images(*size)
+    decoded = [_decoded(AutoencoderCodec(model=gray_model, entropy=kind), images) for kind in ENTROPY_CODERS]
+    assert decoded[0].shape == images.shape
+    assert all(np.array_equal(decoded[0], other) for other in decoded[1:])
+
+
+@pytest.mark.parametrize("entropy", ENTROPY_CODERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_gray_conforms(size: tuple[int, int], entropy: str, gray_model: bytes) -> None:
+    check_codec(AutoencoderCodec(model=gray_model, entropy=entropy), _images(*size), n_damaged=4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rgb_conforms(size: tuple[int, int], rgb_model: bytes) -> None:
+    check_codec(AutoencoderCodec(model=rgb_model), _images(*size, channels=3), n_damaged=4)
+
+
+def test_payload_sizes(gray_model: bytes, gray_32: list[Pixels]) -> None:
+    images = np.stack(gray_32)
+    sizes = {kind: len(AutoencoderCodec(model=gray_model, entropy=kind).encode(images)) for kind in ENTROPY_CODERS}
+    n_symbols = 64 * 4 * 4 * 4  # items, latent channels, 32 / 8 each way
+    assert sizes["none"] == n_symbols
+    assert sizes["zstd"] < n_symbols
+    assert sizes["rans"] <= sizes["huffman"] * 1.05 < n_symbols
+
+
+def test_the_items_of_the_tests_can_be_told_apart(gray_model: bytes, rgb_model: bytes) -> None:
+    """Else the tests of order and of subsets would show nothing."""
+    for model, channels in ((gray_model, 1), (rgb_model, 3)):
+        decoded = _decoded(AutoencoderCodec(model=model), _images(28, 28, channels)).astype(int)
+        assert np.abs(decoded[0] - decoded[1]).mean() > 10
+        assert np.abs(decoded - _images(28, 28, channels)).mean() < 25
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (65, 33), (1, 1)])
+def test_images_are_continued_at_their_edges(height: int, width: int, gray_model: bytes) -> None:
+    images, codec = _images(height, width), AutoencoderCodec(model=gray_model)
+    padded = np.pad(images, ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
+    assert codec.encode(images) == codec.encode(padded)
+    assert np.array_equal(_decoded(codec, images), _decoded(codec, padded)[:, :height, :width])
+
+
+def test_decode_of_some_items(gray_model: bytes) -> None:
+    images, codec = _images(28, 28, n=9), AutoencoderCodec(model=gray_model)
+    payload, spec = codec.encode(images), GroupSpec.of(images)
+    whole = codec.decode(payload, spec).astype(int)
+    for items in ([], [8], [3, 1, 1]):
+        assert np.abs(codec.decode(payload, spec, items).astype(int) - whole[items]).max(initial=0) <= 1
+
+
+def test_restore_decodes_and_cannot_encode(gray_model: bytes) -> None:
+    images, codec = _images(28, 28), AutoencoderCodec(model=gray_model, entropy="huffman")
+    stored = codec.get_model()
+    restored = AutoencoderCodec.restore(codec.get_config(), stored)
+    assert np.array_equal(restored.decode(codec.encode(images), GroupSpec.of(images)), _decoded(codec, images))
+    assert restored.get_model() == stored
+    assert len(stored) < len(gray_model)
+    assert not any(name.startswith("encoder.") for name in model_file.parse(stored)[0])
+    with pytest.raises(ModelError, match="no encoder and can only decode"):
+        restored.encode(images)
+
+
+def test_the_model_of_an_archive_is_refused_for_packing(gray_model: bytes, tmp_path: Path) -> None:
+    import batchcodec
+
+    decoder_only = tmp_path / "decoder"
+    decoder_only.write_bytes(AutoencoderCodec(model=gray_model).get_model())
+    np.save(tmp_path / "x.npy", _images(16, 16)[..., 0])
+    with pytest.raises(ModelError, match="can only decode"):
+        batchcodec.pack(
+            tmp_path / "x.npy", tmp_path / "a.cpack", batchcodec.PackOptions(codec="autoencoder-1", model=decoder_only)
+        )
+    assert not (tmp_path / "a.cpack").exists()
+
+
+def test_other_images_are_refused(gray_model: bytes) -> None:
+    codec = AutoencoderCodec(model=gray_model)
+    for spec in (ImageSpec(8, 8, 3), ImageSpec(8, 8, 1, "uint16"), ImageSpec(8, 8, 2)):
+        with pytest.raises(UnsupportedImageError):
+            codec.check(spec)
+    with pytest.raises(UnsupportedImageError):
+        codec.encode(_images(8, 8, 3))
+
+
+def test_bad_options(gray_model: bytes) -> None:
+    with pytest.raises(OptionError):
+        AutoencoderCodec(model=gray_model, entropy="lzma")
+    with pytest.raises(ModelError):
+        AutoencoderCodec.restore({"entropy": "lzma"}, gray_model)
+    with pytest.raises(ModelError):
+        AutoencoderCodec.restore({}, gray_model)
+
+
+@pytest.mark.parametrize("entropy", ENTROPY_CODERS)
+def test_a_payload_of_other_images_is_refused(entropy: str, gray_model: bytes) -> None:
+    codec = AutoencoderCodec(model=gray_model, entropy=entropy)
+    payload = codec.encode(_images(16, 16))
+    with pytest.raises(PayloadError):
+        codec.decode(payload, GroupSpec(300, ImageSpec(64, 64, 1)))
+
+
+def test_an_archive_of_mixed_sizes(gray_model: bytes, tmp_path: Path) -> None:
+    from PIL import Image
+
+    import batchcodec
+
+    (tmp_path / "m").write_bytes(gray_model)
+    (tmp_path / "source").mkdir()
+    for i, (height, width) in enumerate(SIZES):
+        Image.fromarray(picture((height, width), i)).save(tmp_path / "source" / f"{i}.png")
+    options = batchcodec.PackOptions(codec="autoencoder-1", model=tmp_path / "m")
+    report = batchcodec.pack(tmp_path / "source", tmp_path / "a.cpack", options)
+    assert report.n_items == len(SIZES)
+    assert not report.lossless
+    with batchcodec.open(tmp_path / "a.cpack") as archive:
+        assert [item.pixels.shape[:2] for item in archive] == SIZES

@@ -1,0 +1,169 @@
+"""Who may import whom: a walk over the imports of all modules (`ast`, so also those inside of functions)."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import batchcodec
+from batchcodec import errors
+
+ROOT = Path(batchcodec.__file__).parent
+PLUGINS = ROOT.parent / "plugins"
+
+FOUNDATION = {"errors", "types", "version"}
+CONTRACTS = FOUNDATION | {"codec", "dataset"}
+ARCHIVE = {"archive", "archive.wire", "archive.directory", "archive.digest", "archive.writer", "archive.reader"}
+
+ALLOWED: dict[str, set[str]] = {
+    "version": set(),
+    "errors": set(),
+    "types": set(),
+    "codec": {"errors", "types"},
+    "dataset": {"errors", "types"},
+    "hookspecs": {"codec", "dataset"},
+    "registry": CONTRACTS | {"hookspecs", "archive.wire"},
+    "opening": FOUNDATION | {"archive.reader", "registry"},
+    "atomic": {"errors"},
+    "metrics": {"types"},
+    "names": {"errors", "archive.directory"},  # the longest name that a directory holds
+    "preprocess": FOUNDATION,
+    "testing": CONTRACTS,
+    "archive": set(),
+    "archive.wire": FOUNDATION | ARCHIVE,
+    "archive.directory": FOUNDATION | ARCHIVE,
+    "archive.digest": FOUNDATION | ARCHIVE,
+    "archive.writer": FOUNDATION | ARCHIVE,
+    "archive.reader": FOUNDATION | ARCHIVE | {"codec"},  # `Codec` as a type only
+}
+"""What each module of batchcodec may import of batchcodec."""
+
+
+def _modules(root: Path) -> dict[str, Path]:
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of what a module imports: of `from a import b` both `a` and `a.b`; relative ones begin with a dot."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+OWN = _modules(ROOT)
+
+
+def _own_imports(module: str) -> set[str]:
+    """Modules of batchcodec that a module of batchcodec imports, without the `batchcodec.` before them."""
+    found = {name.removeprefix("batchcodec.") for name in _imports(OWN[module]) if name.startswith("batchcodec.")}
+    return {name for name in found if name in OWN}
+
+
+def _outermost(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_imports_run_one_way(module: str) -> None:
+    assert _own_imports(module) - ALLOWED[module] <= {"archive"}
+
+
+@pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) == "archive"])
+def test_the_archive_knows_no_codec_and_no_plugin(module: str) -> None:
+    imported = _own_imports(module)
+    assert not {_outermost(m) for m in imported} - {"archive", "errors", "types", "codec", "version", "atomic"}
+    assert "codec" not in imported or module == "archive.reader"
+    assert not any(name.startswith("batchcodec_plugins") for name in _imports(OWN[module]))
+
+
+@pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) == "entropy"])
+def test_entropy_imports_only_errors(module: str) -> None:
+    assert {m for m in _own_imports(module) if _outermost(m) != "entropy"} <= {"errors"}
+
+
+@pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) != "learned"])
+def test_torch_is_imported_only_inside_learned(module: str) -> None:
+    assert not {name for name in _imports(OWN[module]) if _outermost(name) in ("torch", "torchvision")}
+
+
+@pytest.mark.parametrize("module", list(OWN))
+def test_batchcodec_never_imports_its_plugins(module: str) -> None:
+    assert not {name for name in _imports(OWN[module]) if _outermost(name) == "batchcodec_plugins"}
+
+
+@pytest.mark.parametrize("module", list(OWN))
+def test_nothing_imports_the_command_line(module: str) -> None:
+    assert "cli" not in _own_imports(module)
+
+
+@pytest.mark.parametrize("module", list(OWN))
+def test_no_foreign_click(module: str) -> None:
+    assert not {name for name in _imports(OWN[module]) if _outermost(name) == "click" or name.startswith("typer._click")}
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_plugins_use_public_names_only(path: Path) -> None:
+    imported = {name for name in _imports(path) if _outermost(name) == "batchcodec"}
+    public = {"codec", "dataset", "errors", "hookspecs", "names", "types"}
+    for name in imported:
+        parts = name.split(".")[1:]
+        assert not any(part.startswith("_") for part in parts), name
+        assert not parts or parts[0] in public or hasattr(batchcodec, parts[0]), name
+        assert not parts or parts[0] not in ("learned", "report", "cli", "registry", "archive"), name
+
+
+@pytest.mark.parametrize("module", list(OWN))
+def test_no_assert_in_the_library(module: str) -> None:
+    if module == "testing":
+        pytest.skip("a conformance kit asserts")
+    assert not [node for node in ast.walk(ast.parse(OWN[module].read_text())) if isinstance(node, ast.Assert)]
+
+
+@pytest.mark.parametrize("module", [m for m in OWN if m not in ("cli", "")])
+def test_only_the_command_line_prints(module: str) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(OWN[module].read_text())) if isinstance(node, ast.Call)]
+    assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
+
+
+@pytest.mark.parametrize("module", list(OWN))
+def test_no_pickle(module: str) -> None:
+    source = OWN[module].read_text()
+    assert not {name for name in _imports(OWN[module]) if _outermost(name) in ("pickle", "marshal", "shelve", "dill")}
+    assert "torch.load" not in source
+    assert "allow_pickle=True" not in source
+
+
+def test_the_tree_of_errors_is_that_of_its_docstring() -> None:
+    drawn = []
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"^    ((?:[ |]  )*)(?:[|`]- )?(\w+Error)(?: \((\w+)\))? +(\d+)(?: |$)", line)
+        if found is None:
+            continue
+        branch = re.match(r"^    ([ |`-]*)", line)
+        depth = len(branch.group(1)) // 3 if branch else 0
+        above[depth:] = [found.group(2)]
+        drawn.append((found.group(2), above[depth - 1] if depth else "Exception", found.group(3), int(found.group(4))))
+    classes = {
+        name: value
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__ == errors.__name__
+    }
+    assert {name for name, *_ in drawn} == classes.keys()
+    for name, parent, foreign, code in drawn:
+        bases = [base.__name__ for base in classes[name].__bases__]
+        assert bases == [parent, *([foreign] if foreign else [])], name
+        assert classes[name].exit_code == code, name
