@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function, and prints its report.
 
 Reports go to stdout, progress and warnings to stderr. With `--json` stdout is one JSON object, also for errors. Every
-`BatchcodecError` becomes one line and its exit code in one place, `_Group.invoke`.
+`BatchcodecError` becomes one line and its exit code in one place, `console.Group.invoke`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 import signal
 import sys
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError, OutputError
 from batchcodec.pack import PackOptions, PackStatus, pack
@@ -34,86 +33,8 @@ from batchcodec.version import __version__
 INTERRUPTED = 130
 
 
-class _Output:
-    """What the running command may print."""
-
-    json = False
-    quiet = False
-    verbose = False
-    progress: bool | None = None
-
-    def configure(
-        self, *, json: bool = False, quiet: bool = False, verbose: bool = False, progress: bool | None = None
-    ) -> None:
-        self.json, self.quiet, self.verbose, self.progress = json, quiet, verbose, progress
-
-    def result(self, value: object, rendered: str) -> None:
-        """A report, as JSON or as text."""
-        if self.json:
-            print(_dumped(value))
-        elif not self.quiet:
-            print(rendered)
-
-    def detail(self, message: str) -> None:
-        """A line for `--verbose`."""
-        if self.verbose:
-            print(message, file=sys.stderr)
-
-    def fail(self, error: BatchcodecError) -> NoReturn:
-        """Say what went wrong and leave with the exit code of its class."""
-        print(f"error: {text.printable(str(error))}", file=sys.stderr)
-        if self.json:
-            body = {"type": type(error).__name__.lstrip("_"), "message": str(error), **_jsonable(error.fields)}
-            print(_dumped({"error": body}))
-        raise typer.Exit(error.exit_code)
-
-    def bar(self, total: int | None, unit: str) -> Any:
-        """A progress bar on stderr: on a terminal, or when asked for."""
-        from tqdm import tqdm
-
-        wanted = sys.stderr.isatty() if self.progress is None else self.progress
-        hidden = not wanted or self.quiet
-        return tqdm(total=total, unit=unit, disable=hidden, file=sys.stderr, dynamic_ncols=True, mininterval=0.2)
-
-
-_output = _Output()
-
-
-def _jsonable(value: Any) -> Any:
-    """Dataclasses to objects, paths to strings, and numbers that JSON lacks to null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-def _dumped(value: object) -> str:
-    """JSON text in ASCII: names with control characters or without a Unicode meaning reach any terminal and any encoding."""
-    return json.dumps(_jsonable(value), indent=1)
-
-
-class _Group(TyperGroup):
-    """Turns errors into messages and exit codes, for built-in commands and those of plugins alike."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BatchcodecError as exc:
-            _output.fail(exc)
-
-
-def _examples(*commands: str) -> str:
-    """Command lines for the end of a help text, one below the other."""
-    return "\n\n".join(["Examples:", *(f"batchcodec {command}" for command in commands)])
-
-
 app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -182,7 +103,7 @@ def _main(
 
 @app.command(
     "pack",
-    epilog=_examples(
+    epilog=examples(
         "pack ./images out.cpack",
         "pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
         "pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors",
@@ -219,7 +140,7 @@ def _pack(
     progress: ProgressFlag = None,
 ) -> None:
     """Pack a dataset into one archive."""
-    _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
+    output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
     options = PackOptions(
         codec=codec,
         model=model,
@@ -233,7 +154,7 @@ def _pack(
         workers=workers,
     )
     started = time.monotonic()
-    with _output.bar(None, "image") as bar:
+    with output.bar(None, "image") as bar:
 
         def show(status: PackStatus) -> None:
             bar.total = status.total
@@ -242,13 +163,13 @@ def _pack(
 
         report = pack(source, target, options, progress=show)
     seconds = time.monotonic() - started
-    _output.detail(f"{seconds:.1f} s, {report.n_items / seconds:,.0f} images/s; {text.counts(report.shapes)}")
-    _output.result(report, text.pack_text(report))
+    output.detail(f"{seconds:.1f} s, {report.n_items / seconds:,.0f} images/s; {text.counts(report.shapes)}")
+    output.result(report, text.pack_text(report))
 
 
 @app.command(
     "unpack",
-    epilog=_examples("unpack out.cpack images/", "unpack out.cpack out.npz", "unpack out.cpack --to tar"),
+    epilog=examples("unpack out.cpack images/", "unpack out.cpack out.npz", "unpack out.cpack --to tar"),
 )
 def _unpack(
     archive: ArchiveArgument,
@@ -266,7 +187,7 @@ def _unpack(
     progress: ProgressFlag = None,
 ) -> None:
     """Write the images of an archive to a folder, an array file or a tar."""
-    _output.configure(json=as_json, quiet=quiet, progress=progress)
+    output.configure(json=as_json, quiet=quiet, progress=progress)
     if target is None:
         suffixes = registry().format_class(to).suffixes if to else ()
         target = archive.with_suffix(suffixes[0] if suffixes else "")
@@ -275,9 +196,9 @@ def _unpack(
     options = UnpackOptions(
         to=to, force=force, on_error=on_error.value, format_options=FormatOptions(image_format=image_format)
     )
-    with _output.bar(None, "image") as bar:
+    with output.bar(None, "image") as bar:
         report = unpack(archive, target, options, progress=_counting(bar))
-    _output.result(report, text.unpack_text(report))
+    output.result(report, text.unpack_text(report))
 
 
 def _counting(bar: Any) -> Callable[[int, int], None]:
@@ -290,7 +211,7 @@ def _counting(bar: Any) -> Callable[[int, int], None]:
 
 @app.command(
     "report",
-    epilog=_examples(
+    epilog=examples(
         "report out.cpack --against ./images", "report out.cpack --against ./images --figure out.png --csv out.csv"
     ),
 )
@@ -310,19 +231,19 @@ def _report(
     from batchcodec.report.figure import draw_figure
     from batchcodec.report.quality import report
 
-    _output.configure(json=as_json, quiet=quiet, progress=progress)
+    output.configure(json=as_json, quiet=quiet, progress=progress)
     for option, path in (("figure", figure), ("csv", csv_file)):
         if path is not None and against is None:
             raise OptionError(option, str(path), "--against SOURCE beside it")
         if path is not None and path.exists() and not force:
             raise OptionError(option, str(path), "a file that does not exist yet, or --force")
-    with _output.bar(None, "image") as bar:
+    with output.bar(None, "image") as bar:
         found = report(archive, against, format_id=format_id, progress=_counting(bar))
     if csv_file is not None:
         _write_csv(csv_file, found.items)
     if figure is not None and against is not None:
         draw_figure(archive, against, figure, n_items=figure_items, format_id=format_id)
-    _output.result({"info": found.info, "quality": found.quality}, text.report_text(found))
+    output.result({"info": found.info, "quality": found.quality}, text.report_text(found))
 
 
 def _write_csv(path: Path, items: list[Any]) -> None:
@@ -343,9 +264,9 @@ def _info(archive: ArchiveArgument, as_json: JsonFlag = False, quiet: QuietFlag 
     """Say what is in an archive, without decoding it."""
     from batchcodec.report.info import info
 
-    _output.configure(json=as_json, quiet=quiet)
+    output.configure(json=as_json, quiet=quiet)
     found = info(archive)
-    _output.result(found, text.info_text(found))
+    output.result(found, text.info_text(found))
 
 
 @app.command("ls")
@@ -357,7 +278,7 @@ def _ls(
     """List the names of the items."""
     from batchcodec.opening import open_archive
 
-    _output.configure(json=as_json)
+    output.configure(json=as_json)
     with open_archive(archive) as opened:
         rows = []
         for index, (name, label) in enumerate(zip(opened.names, opened.labels, strict=True)):
@@ -371,12 +292,12 @@ def _ls(
             else text.printable(str(row["name"]))
             for row in rows
         ]
-        _output.result(rows, "\n".join(lines))
+        output.result(rows, "\n".join(lines))
 
 
 @app.command(
     "train",
-    epilog=_examples("train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5"),
+    epilog=examples("train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5"),
 )
 def _train(
     source: SourceArgument,
@@ -413,7 +334,7 @@ def _train(
     from batchcodec.learned.data import load_images
     from batchcodec.learned.model_file import checkpoint_path
 
-    _output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
+    output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
     if target.exists() and not (force or (resume and checkpoint_path(target).exists())):
         finished = "nothing is left to resume; " if resume else ""
         raise OptionError(
@@ -422,7 +343,7 @@ def _train(
     if not target.parent.is_dir():
         raise OutputError(target, "its directory does not exist")
     preprocess = _preprocess(size, resample, fit, mode)
-    with _output.bar(None, "image") as bar:
+    with output.bar(None, "image") as bar:
         bar.set_description("reading")
         unreadable: list[BatchcodecError] = []
         images = load_images(
@@ -454,7 +375,7 @@ def _train(
         device=device,
         threads=threads,
     )
-    with _output.bar(1000, "") as bar:
+    with output.bar(1000, "") as bar:
         bar.bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
 
         def show(status: TrainStatus) -> None:
@@ -467,8 +388,8 @@ def _train(
 
         found = train(images, target, options, resume=resume, progress=show)
     for row in found.log:
-        _output.detail(str(row))
-    _output.result(
+        output.detail(str(row))
+    output.result(
         found,
         f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
         f"{found.n_train:,} images; validation ({found.n_validation:,}) {_at_rate(found)}",
@@ -497,7 +418,7 @@ def _three_numbers(value: str) -> tuple[int, int, int]:
 @app.command("plugins")
 def _plugins(as_json: JsonFlag = False) -> None:
     """List the plugins, what each provides, and those that failed."""
-    _output.configure(json=as_json)
+    output.configure(json=as_json)
     plugins = registry()
     blocks = []
     for plugin in plugins.plugins:
@@ -506,13 +427,13 @@ def _plugins(as_json: JsonFlag = False) -> None:
         blocks.append(f"{plugin.name} ({plugin.distribution} {plugin.version})\n  {text.printable(state)}")
     conflicts = [str(conflict) for conflict in plugins.conflicts()]
     blocks += [f"CONFLICT: {conflict}" for conflict in conflicts]
-    _output.result({"plugins": plugins.plugins, "conflicts": conflicts}, "\n".join(blocks))
+    output.result({"plugins": plugins.plugins, "conflicts": conflicts}, "\n".join(blocks))
 
 
 @app.command("codecs")
 def _codecs(as_json: JsonFlag = False) -> None:
     """List the codecs and their options."""
-    _output.configure(json=as_json)
+    output.configure(json=as_json)
     plugins, rows, lines = registry(), [], []
     for codec_id in plugins.codec_ids():
         try:
@@ -532,13 +453,13 @@ def _codecs(as_json: JsonFlag = False) -> None:
         )
         lines.append(f"{codec_id}\n  {codec.summary} ({', '.join(codec.dtypes)})")
         lines += [f"    {name:<12} {meaning}" for name, meaning in codec.options_help.items()]
-    _output.result(rows, "\n".join(lines))
+    output.result(rows, "\n".join(lines))
 
 
 @app.command("formats")
 def _formats(as_json: JsonFlag = False) -> None:
     """List the dataset formats."""
-    _output.configure(json=as_json)
+    output.configure(json=as_json)
     plugins, rows, lines = registry(), [], []
     for format_id in plugins.format_ids():
         try:
@@ -549,7 +470,7 @@ def _formats(as_json: JsonFlag = False) -> None:
         suffixes = ", ".join(kind.suffixes) or "directories"
         rows.append({"id": format_id, "summary": kind.summary, "suffixes": kind.suffixes, "can_write": kind.can_write})
         lines.append(f"{format_id}\n  {kind.summary} ({suffixes}{'' if kind.can_write else '; read only'})")
-    _output.result(rows, "\n".join(lines))
+    output.result(rows, "\n".join(lines))
 
 
 def _add_plugin_commands() -> None:

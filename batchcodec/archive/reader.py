@@ -11,8 +11,6 @@ decoded pixels against their digest. Reading is thread-safe: the file is read by
 from __future__ import annotations
 
 import bisect
-import contextlib
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,21 +23,18 @@ from typing import Any, Self, overload
 import numpy as np
 
 from batchcodec.archive import digest, directory, wire
+from batchcodec.archive.blocks import BlockFile
 from batchcodec.archive.directory import Row
-from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
+from batchcodec.archive.wire import BlockType, CodecRecord, GroupHead
 from batchcodec.archive.writer import ByteCount
 from batchcodec.codec import Codec
 from batchcodec.errors import (
-    ArchiveError,
     BatchcodecError,
     CodecError,
     CorruptArchiveError,
     CorruptGroupError,
     ItemNotFoundError,
-    NotAnArchiveError,
     PayloadError,
-    TruncatedArchiveError,
-    UnsupportedVersionError,
 )
 from batchcodec.types import JSON, Item, Pixels
 
@@ -73,114 +68,30 @@ class Archive(Sequence[Item]):
         self._decoders: dict[int, Codec] = {}
         self.rounded_groups: set[int] = set()
         """Groups that so far decoded to pixels that are not the very ones that were packed, but within rounding of them."""
-        try:
-            self._file = self.path.open("rb", buffering=0)
-        except OSError as exc:
-            raise NotAnArchiveError(self.path, exc.strerror or str(exc)) from exc
-        try:
-            self._open()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _open(self) -> None:
-        try:
-            self.n_bytes = os.fstat(self._file.fileno()).st_size
-            start = self._file.read(wire.HEADER.size)
-        except OSError as exc:
-            raise NotAnArchiveError(self.path, exc.strerror or str(exc)) from exc
-        magic = wire.MAGIC[: len(start)]
-        if not start or not start.startswith(magic):
-            raise NotAnArchiveError(self.path, f"not a .cpack archive (it starts with {start[:8].hex() or 'nothing'})")
-        if self.n_bytes < wire.HEADER.size + wire.TRAILER.size:
-            raise TruncatedArchiveError(self.path, f"only {self.n_bytes} bytes of an archive are there")
-        with self._parsing("header", 0):
-            self.version = wire.parse_header(start)
-        end = self._read(self.n_bytes - wire.TRAILER.size, wire.TRAILER.size)
-        if not end.endswith(wire.END_MAGIC):
-            raise TruncatedArchiveError(self.path, "the end is missing: it was cut, or not finished")
-        with self._parsing("trailer", self.n_bytes - wire.TRAILER.size):
-            index_offset, stated = wire.parse_trailer(end)
-            if stated != self.n_bytes:
-                raise wire.Malformed(f"the trailer says {stated} bytes, the file has {self.n_bytes}")
-            if not wire.HEADER.size <= index_offset <= self.n_bytes - wire.TRAILER.size - wire.BLOCK.size:
-                raise wire.Malformed("the index lies outside of the file")
-        header, body = self._block(index_offset, None)
-        with self._parsing("index", index_offset):
-            if header.type != BlockType.INDEX:
-                raise wire.Malformed("no INDEX block where the trailer says")
-            if index_offset + wire.BLOCK.size + header.n_bytes + wire.TRAILER.size != self.n_bytes:
-                raise wire.Malformed("bytes between index and trailer")
-            self._entries = wire.parse_index(body, index_offset)
-        for entry in self._entries:
-            if entry.type not in BlockType.__members__.values():
-                with self._parsing("block", entry.offset):
-                    self._header(entry.offset, entry)  # refuses one that is required
-        self._index_bytes = header.n_bytes
-        self._groups = [entry for entry in self._entries if entry.type == BlockType.GROUP]
+        self._blocks = BlockFile(self.path)
+        self._groups = [entry for entry in self._blocks.entries if entry.type == BlockType.GROUP]
         self._starts = [0]
         for entry in self._groups:
             self._starts.append(self._starts[-1] + entry.n_items)
 
-    # ---- reading blocks
-
-    def _read(self, offset: int, n_bytes: int) -> bytes:
-        if self._file.closed:
-            raise ArchiveError(self.path, "the archive was closed")
-        parts, got = [], 0
-        try:
-            while got < n_bytes:
-                part = os.pread(self._file.fileno(), min(n_bytes - got, 1 << 30), offset + got)
-                if not part:
-                    raise TruncatedArchiveError(self.path, f"it ends at byte {offset + got}", offset=offset + got)
-                parts.append(part)
-                got += len(part)
-        except OSError as exc:
-            raise CorruptArchiveError(self.path, f"byte {offset}: {exc.strerror}", offset=offset) from exc
-        return b"".join(parts)
-
-    @contextlib.contextmanager
-    def _parsing(self, what: str, offset: int) -> Iterator[None]:
-        """Turn `Malformed` into the error that has path and place."""
-        try:
-            yield
-        except wire.UnknownVersion as exc:
-            raise UnsupportedVersionError(self.path, f"{what} at byte {offset}: {exc}", offset=offset) from exc
-        except wire.Malformed as exc:
-            raise CorruptArchiveError(self.path, f"{what} at byte {offset}: {exc}", offset=offset) from exc
-
-    def _header(self, offset: int, entry: BlockEntry | None) -> wire.BlockHeader:
-        """The header of the block at an offset, checked against the index."""
-        header = wire.parse_block_header(self._read(offset, wire.BLOCK.size))
-        if offset + wire.BLOCK.size + header.n_bytes > self.n_bytes - wire.TRAILER.size:
-            raise wire.Malformed("it reaches over the end of the file")
-        if entry is not None and (header.type, header.n_bytes, header.n_items) != (entry.type, entry.n_bytes, entry.n_items):
-            raise wire.Malformed("it is not what the index says")
-        return header
-
-    def _block(self, offset: int, entry: BlockEntry | None) -> tuple[wire.BlockHeader, bytes]:
-        """Header and body of the block at an offset, both checked."""
-        what = "block" if entry is None or entry.type not in BlockType.__members__.values() else BlockType(entry.type).name
-        with self._parsing(what, offset):
-            header = self._header(offset, entry)
-            body = self._read(offset + wire.BLOCK.size, header.n_bytes)
-            if wire.checksum(body) != header.body_check:
-                raise wire.Malformed("its checksum is wrong: the file is damaged")
-        return header, body
-
-    def _bodies(self, kind: BlockType) -> Iterator[tuple[BlockEntry, bytes]]:
-        for entry in self._entries:
-            if entry.type == kind:
-                yield entry, self._block(entry.offset, entry)[1]
-
     # ---- what the archive says of itself
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the format."""
+        return self._blocks.version
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the file."""
+        return self._blocks.n_bytes
 
     @cached_property
     def meta(self) -> dict[str, JSON]:
         """How the archive was made: preprocessing, codec options, version, what was skipped."""
         merged: dict[str, JSON] = {}
-        for entry, body in self._bodies(BlockType.META):
-            with self._parsing("META", entry.offset):
+        for entry, body in self._blocks.bodies(BlockType.META):
+            with self._blocks.parsing("META", entry.offset):
                 merged |= wire.parse_json(body)
         return merged
 
@@ -202,12 +113,12 @@ class Archive(Sequence[Item]):
         models: dict[bytes, bytes] = {}
         records: dict[int, CodecRecord] = {}
         damage: list[CorruptArchiveError] = []
-        for entry in self._entries:
+        for entry in self._blocks.entries:
             if entry.type not in (BlockType.MODEL, BlockType.CODEC):
                 continue
             try:
-                body = self._block(entry.offset, entry)[1]
-                with self._parsing(BlockType(entry.type).name, entry.offset):
+                body = self._blocks.body(entry)
+                with self._blocks.parsing(BlockType(entry.type).name, entry.offset):
                     if entry.type == BlockType.MODEL:
                         sha256, model = wire.parse_model(body, wire.MAX_MODEL - sum(map(len, models.values())))
                         models[sha256] = model
@@ -225,10 +136,10 @@ class Archive(Sequence[Item]):
         """The directory, in the order of groups."""
         rows: list[Row] = []
         n_groups = 0
-        if sum(entry.n_items for entry in self._entries if entry.type == BlockType.DIRECTORY) != len(self):
+        if sum(entry.n_items for entry in self._blocks.entries if entry.type == BlockType.DIRECTORY) != len(self):
             raise CorruptArchiveError(self.path, "the directory has other items than the groups")
-        for entry, body in self._bodies(BlockType.DIRECTORY):
-            with self._parsing("DIRECTORY", entry.offset):
+        for entry, body in self._blocks.bodies(BlockType.DIRECTORY):
+            with self._blocks.parsing("DIRECTORY", entry.offset):
                 covered, table = wire.parse_directory(body)
                 rows += directory.parse_table(table, entry.n_items)
                 n_groups += covered
@@ -288,21 +199,21 @@ class Archive(Sequence[Item]):
     def group_head(self, group: int) -> GroupHead:
         """Spec, codec and digest of a group, without reading its payload."""
         entry = self._groups[group]
-        with self._parsing(f"group {group}", entry.offset):
+        with self._blocks.parsing(f"group {group}", entry.offset):
             n_bytes = min(entry.n_bytes, wire.GROUP.size + 8 * wire.MAX_SKETCH)
-            return wire.parse_group(self._read(entry.offset + wire.BLOCK.size, n_bytes), entry.n_items)
+            return wire.parse_group(self._blocks.read(entry.offset + wire.BLOCK.size, n_bytes), entry.n_items)
 
     def byte_count(self) -> ByteCount:
         """Where the bytes are; the sum is the length of the file."""
         count = ByteCount(framing=wire.HEADER.size + wire.TRAILER.size)
         group = 0
-        for entry in self._entries:
+        for entry in self._blocks.entries:
             n_head = 0
             if entry.type == BlockType.GROUP:
                 n_head = self.group_head(group).n_bytes
                 group += 1
             count.add(entry.type, entry.n_bytes, n_head)
-        count.add(BlockType.INDEX, self._index_bytes)
+        count.add(BlockType.INDEX, self._blocks.index_bytes)
         return count
 
     # ---- items
@@ -329,8 +240,8 @@ class Archive(Sequence[Item]):
     def _decode_group(self, group: int) -> Pixels:
         entry = self._groups[group]
         try:
-            body = self._block(entry.offset, entry)[1]
-            with self._parsing(f"group {group}", entry.offset):
+            body = self._blocks.body(entry)
+            with self._blocks.parsing(f"group {group}", entry.offset):
                 head = wire.parse_group(body, entry.n_items)
                 codec = self._decoder(head.codec_ref)
             pixels = codec.decode(body[head.n_bytes :], head.spec)
@@ -410,8 +321,7 @@ class Archive(Sequence[Item]):
         Args:
             on_damage: called with the group and the error in place of raising; that group is left out.
         """
-        index_of = np.empty(len(self), np.int64)
-        index_of[self._positions] = np.arange(len(self))
+        index_of = np.argsort(self._positions)  # the inverse of a permutation
         for group in range(self.n_groups):
             try:
                 pixels = self._decode_group(group)
@@ -425,7 +335,7 @@ class Archive(Sequence[Item]):
 
     def close(self) -> None:
         """Close the file; reading is over."""
-        self._file.close()
+        self._blocks.close()
 
     def __enter__(self) -> Self:
         return self

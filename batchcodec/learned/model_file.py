@@ -58,6 +58,8 @@ def read(path: Path) -> bytes:
         ModelError: missing, unreadable or larger than 1 GiB.
     """
     try:
+        if not path.is_file() and path.exists():  # a pipe or a device may never end
+            raise ModelError(f"model {path}: not a file", path=path)
         if path.stat().st_size > MAX_MODEL_BYTES:
             raise ModelError(f"model {path}: larger than {MAX_MODEL_BYTES} bytes", path=path)
         return path.read_bytes()
