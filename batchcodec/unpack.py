@@ -74,7 +74,7 @@ def unpack(
     if target.name in ("", ".."):  # `.` and `..` have no name to stage beside
         target = target.resolve()
     if target.exists() and source.exists() and target.samefile(source):
-        raise OptionError("target", target, "another path than the archive's own")
+        raise OptionError("target", str(target), "another path than the archive's own")
     with Archive(source, plugins.restore) as archive:
         writer = plugins.format_for_target(target, options.format_options, options.to)
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
