@@ -5,8 +5,8 @@ Trains on the 60,000 training images (or uses the models in `--models`), packs t
 weights, which stand in a column of their own; files of the classical codecs are counted in the archive too, so that
 every row pays for names, labels and index. Images that are coded as one mosaic for each group of 256 are marked so.
 
-    python benchmarks/paper.py --minutes 25            # trains three models, about 75 minutes on one core, then 20 to measure
-    python benchmarks/paper.py --models benchmarks/models
+    python benchmarks/paper.py --minutes 25      # trains three models, about 75 minutes on one core, and measures
+    python benchmarks/paper.py --models benchmarks/models       # measures the models that were trained so
 
 Needs BATCHCODEC_DATA with `fashion-mnist/` in it. The paper reports 0.6 KB at 30.75 dB for 12 latent channels.
 """
@@ -94,8 +94,15 @@ def train_models(folder: Path, source: Path, latents: list[int], minutes: float,
 
 def model_path(folder: Path, latent: int, rate_weight: float) -> Path:
     """Where a model is kept."""
-    kind = "" if rate_weight else "-mse"
-    return folder / f"fashion64-latent{latent}{kind}.safetensors"
+    loss = f"rate{rate_weight:g}" if rate_weight else "mse"
+    return folder / f"fashion64-latent{latent}-{loss}.safetensors"
+
+
+def title_of(model: Path) -> str:
+    """Latents and loss of a model, from what it says of its training."""
+    options = model_file.parse(model.read_bytes())[1]["training"]["options"]
+    loss = f"rate {options['rate_weight']:g}" if options["rate_weight"] else "MSE only"
+    return f"autoencoder {options['latent']}, {loss}"
 
 
 def measure(source: Path, folder: Path, name: str, codec: str, model: Path | None) -> Row:
@@ -150,9 +157,7 @@ def draw(rows: list[Row], models: list[Path], folder: Path, test: Path) -> None:
     for path in models:
         training = model_file.parse(path.read_bytes())[1]["training"]
         steps = [entry["step"] * training["options"]["batch"] / training["n_train"] for entry in training["log"]]
-        options = training["options"]
-        kind = "" if options["rate_weight"] else ", MSE only"
-        label = f"latent {options['latent']}{kind}"
+        options, label = training["options"], title_of(path)
         axes[0].plot(steps, [entry["psnr"] for entry in training["log"]], label=label)
         if options["rate_weight"]:
             axes[1].plot(steps, [entry["bits_per_pixel"] for entry in training["log"]], label=label)
@@ -222,18 +227,12 @@ def main() -> None:
     if options.mse_minutes:
         train_models(options.models, fashion / TRAIN, latents, options.mse_minutes, 0, options.threads)
 
-    jobs: list[tuple[str, str, Path | None]] = []
-    models: list[Path] = []
-    for weight in (options.rate_weight, 0.0):
-        for latent in latents:
-            path = model_path(options.models, latent, weight)
-            if path.exists():
-                models.append(path)
-                kind = "" if weight else ", MSE only"
-                jobs += [
-                    (f"autoencoder {latent}{kind}, {entropy}", f"autoencoder-1:entropy={entropy}", path)
-                    for entropy in ("none", "zstd", "huffman", "rans")
-                ]
+    models = sorted(options.models.glob("*.safetensors"))
+    jobs: list[tuple[str, str, Path | None]] = [
+        (f"{title_of(path)}, {entropy}", f"autoencoder-1:entropy={entropy}", path)
+        for path in models
+        for entropy in ("none", "zstd", "huffman", "rans")
+    ]
     jobs += [(codec.replace(":", " ").replace(",mosaic=true", " mosaic"), codec, None) for codec in CLASSICAL]
     print(f"{'codec':<38} {'B/image':>8} {'dB':>7} {'pooled':>7} {'MSE':>8} {'SSIM':>7} {'weights':>8} {'pack s':>7}  paper")
     rows: list[Row] = []
