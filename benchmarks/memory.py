@@ -69,6 +69,7 @@ def main() -> None:
             )
             rows.append({"codec": job[1], "peak_mb": megabytes, "beside_torch_mb": megabytes - base, "images": options.images})
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"interpreter_with_torch_mb": base, "rows": rows}, indent=1) + "\n")
 
 
