@@ -322,7 +322,9 @@ def _train(
     key: KeyOption = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, split, crops and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="CPU threads; 0 takes one or all, whichever is faster now.")
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint if it is there.")] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,

@@ -28,7 +28,7 @@ class TrainOptions:
         validation: part of the images that is held out, at most 1,000 of them.
         seed: of initial weights, split, crops and noise.
         device: "auto", "cpu" or "cuda".
-        threads: of the CPU; 0 leaves it to torch.
+        threads: of the CPU; 0 measures whether one or all train faster.
     """
 
     latent: int = 12
