@@ -51,6 +51,7 @@ class Format(ABC):
         keeps_names: whether a round trip through the format keeps them.
         keeps_labels: whether a round trip through the format keeps them.
         ordered: whether `write` must be given the items in the dataset's order; if not, unpacking may go group by group.
+        image_files: whether it writes an image file for each item, as `FormatOptions.image_format` says.
     """
 
     format_id: ClassVar[str]
@@ -60,6 +61,7 @@ class Format(ABC):
     keeps_names: ClassVar[bool] = True
     keeps_labels: ClassVar[bool] = True
     ordered: ClassVar[bool] = True
+    image_files: ClassVar[bool] = False
 
     def __init__(self, options: FormatOptions | None = None) -> None:
         self.options = options or FormatOptions()

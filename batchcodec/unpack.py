@@ -46,6 +46,7 @@ class UnpackReport:
         n_lost: left out.
         lost: message of each damaged group that was left out.
         n_rounded: groups of an inexact codec that did not decode to the very pixels that were packed, but within rounding.
+        n_renamed: items whose names have another suffix than the files have, which are written as PNG without loss.
     """
 
     source: str
@@ -55,6 +56,7 @@ class UnpackReport:
     n_lost: int
     lost: list[str]
     n_rounded: int
+    n_renamed: int
 
 
 def unpack(
@@ -81,7 +83,8 @@ def unpack(
         if occupied and not options.force:
             raise TargetExistsError(target)
         lost: list[str] = []
-        n_lost = n_done = 0
+        n_lost = n_done = n_renamed = 0
+        as_png = writer.image_files and options.format_options.image_format == "png"
 
         def on_damage(group: int, error: BatchcodecError) -> None:
             nonlocal n_lost
@@ -89,7 +92,7 @@ def unpack(
             n_lost += archive.group_items(group)
 
         def items() -> Iterator[Item]:
-            nonlocal n_done
+            nonlocal n_done, n_renamed
             skipping = options.on_error == "skip"
             # Group by group decodes each group once; the order of the dataset may go to and fro between groups.
             if not writer.ordered or skipping or archive.in_order:
@@ -100,6 +103,7 @@ def unpack(
             for item in found:
                 yield item
                 n_done += 1
+                n_renamed += as_png and not item.name.lower().endswith(".png")
                 if progress:
                     progress(n_done, len(archive))
 
@@ -110,7 +114,7 @@ def unpack(
                 exc.rename(str(stage), str(target))
                 raise
         n_rounded = len(archive.rounded_groups)
-    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded)
+    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed)
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ def draw(rows: list[Row], models: list[Path], folder: Path, test: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
     learned = [r for r in rows if r.latent]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -161,7 +162,7 @@ def draw(rows: list[Row], models: list[Path], folder: Path, test: Path) -> None:
         axes[0].plot(steps, [entry["psnr"] for entry in training["log"]], label=label)
         if options["rate_weight"]:
             axes[1].plot(steps, [entry["bits_per_pixel"] for entry in training["log"]], label=label)
-    axes[0].set(xlabel="epochs", ylabel="validation PSNR, dB", title="training")
+    axes[0].set(xlabel="epochs", ylabel="validation PSNR, dB", title="training (MSE only: before quantisation)")
     axes[1].set(xlabel="epochs", ylabel="estimated bits per pixel", title="rate")
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -177,11 +178,16 @@ def draw(rows: list[Row], models: list[Path], folder: Path, test: Path) -> None:
         colours = ["tab:red" if r.latent else "tab:blue" if "mosaic" in r.codec else "tab:gray" for r in bars]
         axis.barh([r.name for r in bars], [getattr(r, key) for r in bars], color=colours)
         axis.invert_yaxis()
+        keys: list[Any] = [
+            Patch(color="tab:red", label="this network"),
+            Patch(color="tab:blue", label="mosaic of 256"),
+            Patch(color="tab:gray", label="files"),
+        ]
         axis.set(xlabel=unit, title=f"{title}: Fashion-MNIST test images at 64x64")
         if number == 5:
             axis.set_xscale("log")
-            axis.axvline(600, color="black", linestyle=":", label="paper, latent 12")
-            axis.legend()
+            keys.append(axis.axvline(600, color="black", linestyle=":", label="paper, latent 12"))
+        axis.legend(handles=keys)
         axis.grid(axis="x", alpha=0.3)
         figure.savefig(folder / f"paper-figure{number}-{title}.png", dpi=110)
 
@@ -197,8 +203,10 @@ def draw(rows: list[Row], models: list[Path], folder: Path, test: Path) -> None:
         axis.plot([r.bytes_per_image for r in members], [r.mean_psnr for r in members], style, label=family, markersize=4)
     for row in learned:
         if row.codec.endswith("rans"):
-            axis.plot(row.bytes_per_image, row.mean_psnr, "r*", markersize=13)
-            axis.annotate(f" {row.name}", (row.bytes_per_image, row.mean_psnr), fontsize=8)
+            axis.plot(row.bytes_per_image, row.mean_psnr, "r*", markersize=11)
+            side = (8, 6) if row.latent == 32 else (8, -12) if row.latent == 12 else (8, -3)
+            short = row.name.removesuffix(", rans").replace("autoencoder", "AE")
+            axis.annotate(short, (row.bytes_per_image, row.mean_psnr), side, textcoords="offset points", fontsize=8)
     axis.plot(*PAPER[12], "k*", markersize=13, label="paper, latent 12")
     axis.set(xscale="log", xlabel="bytes per image, all but weights (log)", ylabel="mean PSNR, dB", title=f"{test.name}, 64x64")
     axis.grid(alpha=0.3, which="both")
@@ -216,12 +224,17 @@ def main() -> None:
     parser.add_argument("--mse-minutes", type=float, default=0, help="also train with MSE alone, as the paper does")
     parser.add_argument("--threads", type=int, default=1, help="training threads")
     parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--redraw", action="store_true", help="draw the plots of the last run again, and measure nothing")
     parser.add_argument("--only", help="only rows whose name has this in it")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="where JSON and plots go")
     options = parser.parse_args()
     if options.data is None:
         sys.exit("set BATCHCODEC_DATA or --data to a folder that has fashion-mnist/ with the four .gz files")
     fashion = options.data / "fashion-mnist"
+    if options.redraw:
+        last = [Row(**row) for row in json.loads((options.out / "paper.json").read_text())["rows"]]
+        draw(last, sorted(options.models.glob("*.safetensors")), options.out, fashion / TEST)
+        return
     latents = [int(n) for n in options.latents.split(",")]
     train_models(options.models, fashion / TRAIN, latents, options.minutes, options.rate_weight, options.threads)
     if options.mse_minutes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import tomllib
@@ -115,3 +116,26 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_readme_entry_point_is_of_our_group() -> None:
     (block,) = blocks(ROOT / "README.md", "toml")
     assert list(tomllib.loads(block)["project"]["entry-points"]) == ["batchcodec"]
+
+
+def test_results_are_those_of_the_benchmark() -> None:
+    """Every row of a results table in the README and in docs/paper.md is a row of the committed run, to the digits shown."""
+    rows = json.loads((ROOT / "benchmarks/results/paper.json").read_text())["rows"]
+    known = {
+        (
+            r["name"],
+            f"{r['bytes_per_image']:.1f}",
+            f"{r['mean_psnr']:.2f}",
+            f"{r['mean_ssim']:.4f}",
+            f"{r['weight_bytes'] / 1000:.0f}",
+        )
+        for r in rows
+    }
+    for page in (ROOT / "README.md", ROOT / "docs/paper.md"):
+        table = page.read_text().split("<!-- results -->")[1].split("<!-- /results -->")[0]
+        shown = [
+            tuple(c.strip(" `*") for c in line.strip().strip("|").split("|")) for line in table.splitlines() if "|" in line
+        ]
+        assert len(shown) > 6, page
+        for name, n_bytes, psnr, ssim, weights in shown[2:]:
+            assert (name, n_bytes, psnr, ssim, weights.removesuffix(" kB") or "0") in known, (page, name)

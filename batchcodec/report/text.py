@@ -80,6 +80,10 @@ def pack_text(report: PackReport) -> str:
 def unpack_text(report: UnpackReport) -> str:
     """What `unpack` did."""
     lines = [f"{printable(report.target)}: {report.n_items:,} images as {report.format}"]
+    if report.n_renamed:
+        lines.append(
+            f"{report.n_renamed:,} of them are .png now, to lose nothing; --image-format keep writes what their names say"
+        )
     if report.n_rounded:
         lines.append(f"{report.n_rounded:,} groups decoded to pixels that differ by rounding from those packed (exact: false)")
     if report.lost:

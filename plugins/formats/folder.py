@@ -38,6 +38,7 @@ class FolderFormat(Format):
     suffixes: ClassVar[tuple[str, ...]] = ()
     summary: ClassVar[str] = "a directory of image files, searched recursively; the first differing folder is the label"
     ordered: ClassVar[bool] = False
+    image_files: ClassVar[bool] = True
 
     @classmethod
     def matches(cls, path: Path) -> bool:

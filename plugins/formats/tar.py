@@ -60,6 +60,7 @@ class TarFormat(Format):
     summary: ClassVar[str] = (
         "a tar of image files, also .gz .xz .bz2 .zst; WebDataset's .cls and .json are labels and attributes"
     )
+    image_files: ClassVar[bool] = True
 
     @classmethod
     def matches(cls, path: Path) -> bool:

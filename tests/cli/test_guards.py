@@ -86,5 +86,13 @@ def test_resume_does_not_replace_a_finished_model(invoke: RunCli, tiny_model: Pa
 
 
 def test_rounding_is_told() -> None:
-    assert "differ by rounding" in unpack_text(UnpackReport("a", "b", "folder", 3, 0, [], 1))
-    assert "differ by rounding" not in unpack_text(UnpackReport("a", "b", "folder", 3, 0, [], 0))
+    assert "differ by rounding" in unpack_text(UnpackReport("a", "b", "folder", 3, 0, [], 1, 0))
+    assert "differ by rounding" not in unpack_text(UnpackReport("a", "b", "folder", 3, 0, [], 0, 0))
+
+
+def test_another_suffix_is_told(invoke: RunCli, pictures: Path, tmp_path: Path) -> None:
+    invoke("pack", pictures, tmp_path / "a.cpack", "-c", "zstd")
+    for target, options, renamed in (("out", (), 1), ("out.tar", (), 1), ("kept", ("--image-format", "keep"), 0), ("a", (), 1)):
+        done = invoke("unpack", tmp_path / "a.cpack", tmp_path / target, *options, "--json")
+        assert done.json["n_renamed"] == renamed
+    assert "1 of them are .png now" in invoke("unpack", tmp_path / "a.cpack", tmp_path / "again").stdout
