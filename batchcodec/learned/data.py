@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from batchcodec.dataset import FormatOptions
 from batchcodec.errors import EmptyDatasetError, ItemError
 from batchcodec.preprocess import Preprocess, to_channels
 from batchcodec.registry import Registry, registry
-from batchcodec.types import Pixels
+from batchcodec.types import Item, Pixels
 
 MAX_BYTES = 2 << 30
 """Pixels that are kept at most; of larger datasets a random sample is taken."""
@@ -29,32 +30,42 @@ def load_images(
     on_unreadable: Callable[[ItemError], None] | None = None,
     plugins: Registry | None = None,
 ) -> list[Pixels]:
-    """Images [H, W, C] of a dataset in random order, all gray or all RGB; `on_unreadable` is told of those left out.
+    """Images [H, W, C] of a dataset, or a random sample of them, all gray or all RGB.
 
-    With `preprocess.mode` "keep", a dataset that has any colour becomes RGB, and one without becomes gray.
+    Images that cannot be read are left out, and `on_unreadable` is told. With `preprocess.mode` "keep", a dataset that has any colour becomes RGB, and one without becomes gray.
 
     Raises:
         EmptyDatasetError: there is no image that can be read.
     """
     dataset = (plugins or registry()).format_of(source, format_options, format_id).read(source)
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    # Channels are made equal at the end; until then an image is kept as it is.
-    images: list[Pixels] = []
+    rng = np.random.default_rng(seed)
+    images: list[Pixels] = []  # channels are made equal at the end; until then an image is kept as it is
     n_bytes = 0
-    for done, index in enumerate(order.tolist()):
+    # A sample is drawn first and then read in the dataset's order: compressed files can only be read forwards.
+    picks = np.sort(rng.permutation(len(dataset))[: _how_many_fit(dataset, preprocess, max_bytes)])
+    for done, index in enumerate(picks.tolist()):
         try:
             image = preprocess(dataset[index]).pixels
         except ItemError as exc:
             if on_unreadable:
                 on_unreadable(exc)
             continue
-        n_bytes += image.nbytes
-        if n_bytes > max_bytes:
-            break
         images.append(np.array(image))  # a copy: the item may be a view of a larger array
+        n_bytes += image.nbytes
+        while n_bytes > max_bytes and len(images) > 1:  # images are of many sizes, and the guess was too high
+            n_bytes -= images.pop(int(rng.integers(len(images)))).nbytes
         if progress:
-            progress(done + 1, len(order))
+            progress(done + 1, len(picks))
     if not images:
         raise EmptyDatasetError(source, "there is no image in it that can be read")
     target = 3 if any(image.shape[2] >= 3 for image in images) else 1
     return [image if image.shape[2] == target else to_channels(image, target) for image in images]
+
+
+def _how_many_fit(dataset: Sequence[Item], preprocess: Preprocess, max_bytes: int) -> int:
+    """About how many images fit, going by the first ones that can be read."""
+    sizes = []
+    for index in range(min(16, len(dataset))):
+        with contextlib.suppress(ItemError):
+            sizes.append(preprocess(dataset[index]).pixels.nbytes)
+    return len(dataset) if not sizes else max(2, int(max_bytes / np.mean(sizes)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.data import load_images
 from batchcodec.learned.train import TrainOptions, TrainStatus, train
 from batchcodec.preprocess import Preprocess
-from batchcodec.types import GroupSpec, Pixels
+from batchcodec.types import GroupSpec, Item, Pixels
 
 SMALL = TrainOptions(latent=4, widths=(8, 8, 8), epochs=1, batch=8, crop=32, threads=1)
 
@@ -222,3 +224,19 @@ def test_load_images_keeps_a_sample_that_fits(tmp_path: Path, gray_32: list[Pixe
     assert len(found) == 10
     again = load_images(tmp_path / "x.npy", Preprocess(), max_bytes=10 * 1024, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_load_images_reads_forwards(gray_32: list[Pixels]) -> None:
+    """A compressed file starts anew at each step back: in random order 60,000 images took hours."""
+    asked: list[int] = []
+
+    class Recorder(list[Item]):
+        def __getitem__(self, index: Any) -> Any:
+            asked.append(index)
+            return super().__getitem__(index)
+
+    recorder = Recorder(Item(str(i), image) for i, image in enumerate(gray_32))
+    plugins: Any = SimpleNamespace(format_of=lambda *_: SimpleNamespace(read=lambda _: recorder))
+    found = load_images(Path("x"), Preprocess(), max_bytes=20 * 1024, plugins=plugins)
+    assert len(found) == 20
+    assert sum(b < a for a, b in itertools.pairwise(asked)) <= 1  # once, after the look at the first ones
