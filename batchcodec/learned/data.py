@@ -32,7 +32,8 @@ def load_images(
 ) -> list[Pixels]:
     """Images [H, W, C] of a dataset, or a random sample of them, all gray or all RGB.
 
-    Images that cannot be read are left out, and `on_unreadable` is told. With `preprocess.mode` "keep", a dataset that has any colour becomes RGB, and one without becomes gray.
+    Images that cannot be read are left out, and `on_unreadable` is told. With `preprocess.mode` "keep", a dataset that has any
+    colour becomes RGB, and one without becomes gray.
 
     Raises:
         EmptyDatasetError: there is no image that can be read.
