@@ -306,7 +306,9 @@ def _train(
     width: Annotated[str, typer.Option(help="Channels after each of the three stride-2 stages.")] = "32,64,128",
     rate_weight: Annotated[
         float,
-        typer.Option(help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 is the paper's training."),
+        typer.Option(
+            help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 leaves the rate out, as the paper does."
+        ),
     ] = 2.5,
     minutes: Annotated[float | None, typer.Option(help="How long to train.", show_default="--epochs decides")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 20,

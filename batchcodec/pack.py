@@ -183,7 +183,7 @@ def pack(
     dataset = reader.read(source)
     if not len(dataset):
         raise EmptyDatasetError(source, "there is no image in it")
-    packing = _Packing(source, options, CodecChoice(options.codec, options.model, options.entropy, plugins), plugins)
+    packing = _Packing(source, options, CodecChoice(options.codec, options.model, options.entropy, plugins))
     with atomic_file(target) as file:
         writer = ArchiveWriter(file)
         writer.add_meta(
@@ -206,8 +206,8 @@ def pack(
 class _Packing:
     """The state of one run."""
 
-    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice, plugins: Registry) -> None:
-        self.source, self.options, self.choice, self.plugins = source, options, choice, plugins
+    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice) -> None:
+        self.source, self.options, self.choice = source, options, choice
         self.open_groups: dict[ImageSpec, _Group] = {}
         self.buffered = 0
         self.buffer_bytes = BUFFER_BYTES
@@ -215,7 +215,7 @@ class _Packing:
         self.notes: Counter[str] = Counter()
         self.codecs: Counter[str] = Counter()
         self.shapes: Counter[str] = Counter()
-        self.n_items = self.n_groups = self.n_read = 0
+        self.n_items = self.n_groups = 0
         self.raw_bytes = self.n_samples = 0
         self.file_bytes: int | None = 0 if source.is_dir() else None
         self.squared_error = 0.0
@@ -253,9 +253,8 @@ class _Packing:
                 self.skipped.append(Skipped(str(exc.fields.get("item", f"item {index}")), str(reason)))
                 continue
             finally:
-                self.n_read = index + 1
                 if progress:
-                    progress(PackStatus(self.n_read, len(dataset), writer.bytes.total))
+                    progress(PackStatus(index + 1, len(dataset), writer.bytes.total))
             spec = ImageSpec.of(item.pixels)
             group = self.open_groups.setdefault(spec, _Group())
             group.orders.append(self.n_items)

@@ -85,11 +85,6 @@ class ArchiveWriter:
         """Write JSON about how the archive was made; readers may ignore it. Later keys replace earlier ones."""
         self._block(BlockType.META, wire.pack_json(dict(meta)), required=False)
 
-    @property
-    def n_names(self) -> int:
-        """Names so far."""
-        return len(self._names)
-
     def add_name(self, name: str, source: str) -> None:
         """Reserve a name before its pixels are coded.
 

@@ -5,8 +5,8 @@ mean PSNR, plus `rate_weight` times the estimated bits per pixel:
 
     loss = mean over images of ln(MSE + 0.1) + rate_weight * bits per pixel        (MSE in steps of 1/255, squared)
 
-`rate_weight=0` is the paper's own training. With a rate, latents are rounded to integers with straight-through gradients
-on the way to the decoder, and get uniform noise in the rate term (Balle et al. 2017, section 3).
+`rate_weight=0` trains for reconstruction alone, as the paper does. With a rate, latents are rounded to integers with
+straight-through gradients on the way to the decoder, and get uniform noise in the rate term (Balle et al. 2017, section 3).
 
 Weights are averaged (EMA) and the average is what is validated and kept. The learning rate warms up, then falls to zero along
 a cosine over the whole time or number of epochs. All state is in the checkpoint beside the model (`MODEL.checkpoint`), also
