@@ -307,7 +307,7 @@ def _train(
     rate_weight: Annotated[
         float,
         typer.Option(
-            help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 leaves the rate out, as the paper does."
+            help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 leaves the rate out, like the paper."
         ),
     ] = 2.5,
     minutes: Annotated[float | None, typer.Option(help="How long to train.", show_default="--epochs decides")] = None,
