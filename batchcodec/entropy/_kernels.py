@@ -1,4 +1,4 @@
-"""The loops of `rans` and `huffman` in machine code; see there for the bitstreams.
+"""The loops of `rans`, `values` and `huffman` in machine code; see there for the bitstreams.
 
 Imported at first use, since numba is slow to load. The callers check tables, symbols and indices; the kernels check the coded
 data, and never read or write out of bounds whatever it holds. Each decoder returns how much data it consumed, or one of the
@@ -18,6 +18,7 @@ from batchcodec.entropy._jit import jit
 ENDS_EARLY = -1
 BAD_START = -2
 BAD_END = -3
+BAD_ESCAPE = -4
 
 _LANES = 2
 _LOW = np.uint64(1 << 16)  # smallest normalised state
@@ -34,9 +35,13 @@ _u8_in = types.Array(types.uint8, 1, "C", readonly=True)
 _u8_rows = types.Array(types.uint8, 2, "C", readonly=True)
 _u16_in = types.Array(types.uint16, 1, "C", readonly=True)
 _u16_rows = types.Array(types.uint16, 2, "C", readonly=True)
+_i32_in = types.Array(types.int32, 1, "C", readonly=True)
 _u32_rows = types.Array(types.uint32, 2, "C", readonly=True)
 _u8_out = types.Array(types.uint8, 1, "C")
 _u16_out = types.Array(types.uint16, 1, "C")
+_i32_out = types.Array(types.int32, 1, "C")
+_u64_out = types.Array(types.uint64, 1, "C")
+_i64_out = types.Array(types.int64, 1, "C")
 
 
 @jit(types.Array(types.boolean, 1, "C")(_u16_in, types.int64))
@@ -126,6 +131,91 @@ def rans_decode(
         if states[k] != _LOW:
             return BAD_END
     return at
+
+
+@jit(types.int64(_i32_in, _u16_in, _u16_in, _u16_out, _u8_out))
+def values_split(
+    values: NDArray[np.int32],
+    index: NDArray[np.uint16],
+    sizes: NDArray[np.uint16],
+    symbols: NDArray[np.uint16],
+    escapes: NDArray[np.uint8],
+) -> int:
+    """Fill `symbols` [n] and `escapes` (at least 5 n bytes would always do); returns the number of escape bytes, or -1 if full."""
+    at = 0
+    room = len(escapes) - 5
+    for j in range(len(values)):
+        v = np.int64(values[j])
+        z = 2 * v - 1 if v > 0 else -2 * v
+        last = np.int64(sizes[index[j]]) - 1
+        if z < last:
+            symbols[j] = z
+            continue
+        symbols[j] = last
+        rest = z - last
+        if at > room:
+            return -1
+        while rest > 127:
+            escapes[at] = np.uint8((rest & 127) | 128)
+            at += 1
+            rest >>= 7
+        escapes[at] = np.uint8(rest)
+        at += 1
+    return at
+
+
+@jit(types.int64(_u16_in, _u8_in, _u16_in, _u32_rows, _u16_in, _u16_rows, _u64_out, _i64_out, _i32_out))
+def values_decode(
+    words: NDArray[np.uint16],
+    escapes: NDArray[np.uint8],
+    index: NDArray[np.uint16],
+    cdfs: NDArray[np.uint32],
+    sizes: NDArray[np.uint16],
+    buckets: NDArray[np.uint16],
+    states: NDArray[np.uint64],
+    place: NDArray[np.int64],
+    values: NDArray[np.int32],
+) -> int:
+    """Fill `values` with the next symbols of a stream; `states` [2] and `place` [3] (words, escapes, lane) go on from call to call.
+
+    `words` has one more word at its end, which is read but never used by a sound stream.
+    """
+    n_words = len(words) - 1
+    at, escape, lane = place[0], place[1], place[2]
+    for j in range(len(index)):
+        i = index[j]
+        state = states[lane]
+        slot = state & _WORD
+        s = np.int64(buckets[i, slot >> _BUCKET_SHIFT])
+        while np.uint64(cdfs[i, s + 1]) <= slot:
+            s += 1
+        low = np.uint64(cdfs[i, s])
+        state = (np.uint64(cdfs[i, s + 1]) - low) * (state >> _BITS) + slot - low
+        if at > n_words:
+            return ENDS_EARLY
+        due = state < _LOW  # no branch, as in the encoder
+        longer = (state << _BITS) | np.uint64(words[at])
+        states[lane] = longer if due else state
+        at += int(due)
+        lane ^= 1
+        if s == np.int64(sizes[i]) - 1:
+            rest = np.int64(0)
+            shift = 0
+            while True:
+                if escape >= len(escapes) or shift > 28:
+                    return BAD_ESCAPE
+                byte = np.int64(escapes[escape])
+                escape += 1
+                rest |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            s += rest
+            if s >= 1 << 32:
+                return BAD_ESCAPE
+        values[j] = (s + 1) >> 1 if s & 1 else -(s >> 1)
+    place[0], place[1], place[2] = at, escape, lane
+    return int(at)
 
 
 @jit(types.int64(_u16_in, _u16_in, _u16_rows, _u8_rows, _u8_out))

@@ -1,0 +1,168 @@
+"""Signed integers coded with a bank of tables of different sizes; what lies beyond a table escapes into bytes of its own.
+
+This is what learned codecs code latents with. The integer v becomes z = 2 v - 1 for v > 0 and z = -2 v for v <= 0. A table with m
+symbols codes z < m - 1 as itself; its last symbol, m - 1, is the escape, and z - (m - 1) goes to the escape bytes: 7 bits
+a byte, low bits first, the top bit set in all bytes but the last (LEB128). |v| is below 2^31.
+
+The symbols are one rANS stream (see `batchcodec.entropy.rans`; the bytes are those of a bank whose rows are filled up with
+symbols of no width). A context model knows the table of a symbol only after it has seen earlier ones, so `Decoder.take`
+reads a stream piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchcodec.entropy.tables import MAX_ENTRIES, MAX_TABLES, TOTAL, Integers, check_freqs, check_index
+from batchcodec.errors import ModelError, PayloadError
+
+_LANES = 2
+_WORD = np.dtype("<u2")
+_BUCKETS = 1024
+
+
+class Bank:
+    """Tables of different sizes, checked, with what the coders look up.
+
+    Args:
+        rows: of each table its frequencies, integers that sum to 2^16, the escape last.
+
+    Raises:
+        ModelError: a row is malformed, or there are too many.
+    """
+
+    def __init__(self, rows: Sequence[Integers]) -> None:
+        if not 1 <= len(rows) <= MAX_TABLES:
+            raise ModelError(f"a bank of {len(rows)} tables, expected 1 to {MAX_TABLES}")
+        checked = [check_freqs(np.atleast_2d(row))[0] for row in rows]
+        widest = max(len(row) for row in checked)
+        if len(rows) * (widest + 1) > MAX_ENTRIES:
+            raise ModelError(f"a bank of {len(rows)} tables of up to {widest} symbols is larger than {MAX_ENTRIES} entries")
+        self.rows = checked
+        self.sizes = np.array([len(row) for row in checked], np.uint16)
+        self.cdfs = np.full((len(rows), widest + 1), TOTAL, np.uint32)
+        self.buckets = np.empty((len(rows), _BUCKETS), np.uint16)
+        starts = np.arange(_BUCKETS) * (TOTAL // _BUCKETS)
+        for i, row in enumerate(checked):
+            self.cdfs[i, 0] = 0
+            np.cumsum(row, out=self.cdfs[i, 1 : len(row) + 1])
+            self.buckets[i] = np.searchsorted(self.cdfs[i, 1 : len(row) + 1], starts, side="right")
+
+    def bits(self, values: Integers, index: Integers) -> NDArray[np.float32]:
+        """Bits that each value costs, float32, with 8 more for each byte of an escape. It decides nothing in a bitstream."""
+        z = _zigzag(np.asarray(values, np.int64))
+        last = self.sizes[index].astype(np.int64) - 1
+        symbols = np.minimum(z, last)
+        widths = self.cdfs[index, symbols + 1] - self.cdfs[index, symbols]
+        beyond = z - last
+        bits = 16 - np.log2(widths.astype(np.float32))
+        n_bytes = 1 + np.floor(np.log2(np.maximum(beyond, 1)) / 7)
+        costs: NDArray[np.float32] = np.where(beyond >= 0, bits + 8 * n_bytes, bits).astype(np.float32)
+        return costs
+
+
+def _zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(values > 0, 2 * values - 1, -2 * values)
+
+
+def encode(values: Integers, index: Integers, bank: Bank) -> tuple[bytes, bytes]:
+    """Code integers [n] with the tables that `index` [n] names: the rANS words and the escape bytes.
+
+    Raises:
+        ModelError: an index is out of range.
+        ValueError: not two integer arrays of one length, or a value of 2^31 or more.
+    """
+    index = check_index(index, len(bank.sizes))
+    if values.shape != index.shape or values.dtype.kind not in "iu":
+        raise ValueError(f"values are {values.dtype} {list(values.shape)}, expected integers {list(index.shape)}")
+    if not len(index):
+        return b"", b""
+    if int(values.max()) >= 1 << 31 or int(values.min()) <= -(1 << 31):
+        raise ValueError("values of 2^31 or more")
+    from batchcodec.entropy import _kernels  # numba is slow to load
+
+    symbols = np.empty(len(index), np.uint16)
+    narrow = np.require(values, np.int32, ["C", "A"])
+    room = len(index) // 8 + 64
+    while True:  # escapes are rare: room for all would be more than the stream itself
+        escapes = np.empty(room, np.uint8)
+        n_escapes = _kernels.values_split(narrow, index, bank.sizes, symbols, escapes)
+        if n_escapes >= 0:
+            break
+        room = min(8 * room, 5 * len(index) + 5)
+    words = np.empty(len(index) + 2 * _LANES + 1, np.uint16)
+    at = _kernels.rans_encode(symbols, index, bank.cdfs, words)
+    return words[at:].astype(_WORD).tobytes(), escapes[:n_escapes].tobytes()
+
+
+class Decoder:
+    """Reads what `encode` wrote, piece by piece.
+
+    Args:
+        words: the rANS words.
+        escapes: the escape bytes.
+        bank: the tables.
+
+    Raises:
+        PayloadError: the words cannot be the start of a stream.
+    """
+
+    def __init__(self, words: bytes | memoryview, escapes: bytes | memoryview, bank: Bank) -> None:
+        if len(words) % 2:
+            raise PayloadError(f"rANS data: got {len(words)} bytes, expected an even number")
+        self._bank = bank
+        self._words = np.zeros(len(words) // 2 + 1, np.uint16)  # and one that the kernel may read
+        self._words[:-1] = np.frombuffer(words, _WORD)
+        self._escapes = np.frombuffer(escapes, np.uint8)
+        self._states = np.full(_LANES, 1 << 16, np.uint64)
+        self._place = np.zeros(3, np.int64)
+        self._n = len(words) // 2
+        self._started = False
+
+    def _start(self, n_values: int) -> None:
+        """The first states: two, or one if the whole stream is one symbol, which only its length tells."""
+        lanes = _LANES if n_values > 1 or self._n > 3 else 1
+        if self._n < 2 * lanes:
+            raise PayloadError(f"rANS data: {self._n} words, too few to start with")
+        for k in range(lanes):
+            self._states[k] = int(self._words[2 * k]) | int(self._words[2 * k + 1]) << 16
+            if self._states[k] < 1 << 16:
+                raise PayloadError("rANS data: a first state is too small")
+        self._place[0] = 2 * lanes
+        self._started = True
+
+    def take(self, index: Integers) -> NDArray[np.int32]:
+        """The next values, int32 [n], coded with the tables that `index` [n] names.
+
+        Raises:
+            PayloadError: the stream ends early, or an escape is malformed.
+            ModelError: an index is out of range.
+        """
+        index = check_index(index, len(self._bank.sizes))
+        values = np.empty(len(index), np.int32)
+        if len(index):
+            from batchcodec.entropy import _kernels  # numba is slow to load
+
+            if not self._started:
+                self._start(len(index))
+            bank = self._bank
+            found = _kernels.values_decode(
+                self._words, self._escapes, index, bank.cdfs, bank.sizes, bank.buckets, self._states, self._place, values
+            )
+            if found < 0:
+                raise PayloadError(f"rANS data: {'a bad escape' if found == _kernels.BAD_ESCAPE else 'they end early'}")
+        return values
+
+    def finish(self) -> None:
+        """Check that the stream ends here.
+
+        Raises:
+            PayloadError: words or escapes are left over, or a last state is wrong.
+        """
+        if (self._states != 1 << 16).any():
+            raise PayloadError("rANS data: the last state is wrong")
+        if self._place[0] != self._n or self._place[1] != len(self._escapes):
+            raise PayloadError("rANS data: words or escapes are left over")

@@ -1,0 +1,95 @@
+"""The shape of a `hyperprior-1` network: plain numbers, checked, with what decoding costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from batchcodec.errors import ModelError
+
+FINE_STRIDE = 4
+"""The last layers of the synthesis transform work at a quarter of the image's resolution, and end in a pixel shuffle."""
+HYPER_STRIDE = 4
+"""Hyper-latents have a quarter of the latents' resolution."""
+
+MAX_CHANNELS = 1024
+MAX_BLOCKS = 16
+MAX_SLICES = 16
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the tensors of a model are for.
+
+    Attributes:
+        channels: of the images, 1 to 4.
+        stride: pixels of one latent position, 8 or 16.
+        slices: latent channels of each slice of the context model, coded one after the other.
+        width: channels of the synthesis transform at the latents' resolution; 0 leaves the nonlinear part out.
+        blocks: residual blocks there.
+        fine_width: channels at a quarter of the image's resolution.
+        fine_blocks: residual blocks there.
+        hyper: hyper-latent channels.
+        hyper_width: channels of the features that the hyper-synthesis gives.
+        context_width: channels of the features of each context, and of the layers that make means and scales of them.
+        anchors: qualities that have quantiser steps of their own.
+    """
+
+    channels: int = 3
+    stride: int = 8
+    slices: tuple[int, ...] = (8, 24, 64)
+    width: int = 96
+    blocks: int = 2
+    fine_width: int = 48
+    fine_blocks: int = 1
+    hyper: int = 16
+    hyper_width: int = 64
+    context_width: int = 64
+    anchors: int = 9
+
+    @property
+    def latent(self) -> int:
+        """Latent channels."""
+        return sum(self.slices)
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in a model."""
+        return asdict(self) | {"slices": list(self.slices)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The architecture that a model claims, checked.
+
+        Raises:
+            ModelError: a number is missing or out of range.
+        """
+        bounds = {
+            "channels": (1, 4),
+            "stride": (8, 16),
+            "width": (0, MAX_CHANNELS),
+            "blocks": (0, MAX_BLOCKS),
+            "fine_width": (1, MAX_CHANNELS),
+            "fine_blocks": (0, MAX_BLOCKS),
+            "hyper": (1, MAX_CHANNELS),
+            "hyper_width": (1, MAX_CHANNELS),
+            "context_width": (1, MAX_CHANNELS),
+            "anchors": (2, 100),
+        }
+        if set(document) != {field.name for field in fields(cls)}:
+            raise ModelError(f"the model's architecture has {sorted(document)}, expected {[f.name for f in fields(cls)]}")
+        for name, (low, high) in bounds.items():
+            value = document[name]
+            if type(value) is not int or not low <= value <= high:
+                raise ModelError(f"the model's {name!r} is {value!r}, expected a number from {low} to {high}")
+        slices = document["slices"]
+        if not (
+            isinstance(slices, list)
+            and 1 <= len(slices) <= MAX_SLICES
+            and all(type(n) is int and n >= 1 for n in slices)
+            and sum(slices) <= MAX_CHANNELS
+        ):
+            raise ModelError(f"the model's 'slices' are {slices!r}, expected 1 to {MAX_SLICES} positive numbers")
+        if document["stride"] not in (8, 16):
+            raise ModelError(f"the model's 'stride' is {document['stride']}, expected 8 or 16")
+        return cls(**{**document, "slices": tuple(slices)})

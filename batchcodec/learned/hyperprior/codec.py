@@ -1,0 +1,183 @@
+"""Codec `hyperprior-1`: a learned transform codec that decodes to the same pixels on every machine.
+
+See `network` for what it is, `docs/hyperprior-1.md` for every constant and rounding.
+
+Images are continued at their right and bottom edges to multiples of the stride. A model for one channel codes images of more
+channels as that many planes; otherwise the channels must be those of the model.
+
+Payload: LEB128 number of escape bytes; quality (1 byte, 1..100); table of the quality differences (1 byte, 0 if all images have
+that quality); the escape bytes; the rANS words. See `coding` for the order of what they code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from batchcodec.codec import Codec
+from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from batchcodec.learned.hyperprior.model import LoadedModel
+
+BATCH_PIXELS = 1 << 17
+"""Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
+DEFAULT_QUALITY = 50
+DEFAULT_EFFORT = 3
+MAX_QUALITY_SPREAD = 99
+
+
+class HyperpriorCodec(Codec):
+    """Codes 8-bit images with a model that was shipped, trained or fitted.
+
+    Args:
+        model: the bytes of a model file; without the encoder's weights it can only decode.
+        quality: 1 to 100.
+        effort: 1 (fast) to 9 (small); decoding does not depend on it.
+    """
+
+    codec_id = "hyperprior-1"
+    summary = "learned, integer-exact: the same pixels on every machine; shipped models photo-rgb and photo-gray, or --model"
+    options_help = {  # noqa: RUF012
+        "quality": "1 to 100 (default 50)",
+        "effort": "1 (fast) to 9 (small) (default 3)",
+    }
+    channels = (1, 2, 3, 4)
+    needs_model = True
+
+    def __init__(self, *, model: bytes, quality: int = DEFAULT_QUALITY, effort: int = DEFAULT_EFFORT) -> None:
+        if type(quality) is not int or not 1 <= quality <= 100:
+            raise OptionError("quality", quality, "a whole number from 1 to 100")
+        if type(effort) is not int or not 1 <= effort <= 9:
+            raise OptionError("effort", effort, "a whole number from 1 to 9")
+        self._quality, self._effort = quality, effort
+        self._blob = model
+        self._n_channels = _channels_of(model)
+
+    @cached_property
+    def _model(self) -> LoadedModel:
+        from batchcodec.learned.hyperprior.model import LoadedModel
+
+        return LoadedModel(self._blob)
+
+    def check(self, spec: ImageSpec) -> None:
+        """Refuse images of other channels than the model was trained with, unless it is a model for one channel."""
+        super().check(spec)
+        if self._n_channels not in (1, spec.channels):
+            raise UnsupportedImageError(
+                f"this model was trained on {CHANNEL_NAMES[self._n_channels]} images and cannot hold {spec}; "
+                "use another model, or one for gray images, which takes any",
+                codec=self.codec_id,
+                spec=str(spec),
+            )
+
+    def get_config(self) -> dict[str, JSON]:
+        """Nothing: all is in the model and in the payloads."""
+        return {}
+
+    def get_model(self) -> bytes:
+        """What decoding needs: integers of the decoder's networks, and tables."""
+        return self._model.without_encoder()
+
+    @classmethod
+    def restore(cls, config: dict[str, JSON], model: bytes) -> Self:
+        """The decoder from what an archive stores."""
+        if config:
+            raise ModelError(f"the codec's config has {sorted(config)}, expected nothing")
+        codec = cls(model=model)
+        codec._model  # noqa: B018  # a bad model is found when the archive is opened, not at its first group
+        return codec
+
+    def encode(self, images: Pixels) -> bytes:
+        """uint8 [N, H, W, C] to a payload."""
+        from batchcodec.learned.hyperprior import effort
+
+        self.check(ImageSpec.of(images[0]))
+        planes = _to_planes(images, self._n_channels)
+        with inference():
+            return effort.encode(self._model, planes, self._quality, self._effort)
+
+    def decode(self, payload: bytes, spec: GroupSpec, items: Sequence[int] | None = None) -> Pixels:
+        """A payload to uint8 [N, H, W, C]; the synthesis runs for the asked items only."""
+        from batchcodec.learned.hyperprior import coding, payloads
+
+        self.check(spec.image)
+        model = self._model
+        per_image = spec.image.channels // self._n_channels
+        n, stride = spec.n_items * per_image, model.arch.stride
+        height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
+        with inference():
+            qualities, latents = payloads.read_latents(model, payload, n, height, width)
+            picks = range(spec.n_items) if items is None else items
+            rows = [i * per_image + c for i in picks for c in range(per_image)]
+            conditions = coding.Conditions.of(model.decoder, qualities)
+            planes = synthesised(model, latents, conditions, rows)
+        planes = planes[:, : spec.image.height, : spec.image.width]
+        return _from_planes(planes, per_image)
+
+
+def synthesised(model: LoadedModel, latents: Tensor, conditions: Any, rows: Sequence[int]) -> Pixels:
+    """uint8 [len(rows), h * stride, w * stride, C] of the latents [N, M, h, w]; call within `inference`."""
+    import torch
+
+    stride = model.arch.stride
+    height, width = latents.shape[2:]
+    out = np.empty((len(rows), height * stride, width * stride, model.arch.channels), np.uint8)
+    for part in batches(len(rows), height * width * stride**2):
+        picks = list(rows[part])
+        plane = conditions.plane[picks].expand(-1, 1, height, width)
+        y = latents[picks].contiguous(memory_format=torch.channels_last)
+        out[part] = model.decoder.pixels(y, plane).permute(0, 2, 3, 1).numpy()
+    return out
+
+
+def batches(n_items: int, n_pixels: int) -> list[slice]:
+    """Parts of a group that go through a network together; they depend on the group alone."""
+    step = max(1, BATCH_PIXELS // n_pixels)
+    return [slice(start, min(n_items, start + step)) for start in range(0, n_items, step)]
+
+
+def _to_planes(images: Pixels, n_channels: int) -> Pixels:
+    """[N, H, W, C] to [N * C / n_channels, H, W, n_channels]."""
+    n, height, width, channels = images.shape
+    if channels == n_channels:
+        return np.ascontiguousarray(images)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(n * channels, height, width, 1)
+
+
+def _from_planes(planes: Pixels, per_image: int) -> Pixels:
+    if per_image == 1:
+        return np.ascontiguousarray(planes)
+    n, height, width, _ = planes.shape
+    return np.ascontiguousarray(planes.reshape(n // per_image, per_image, height, width).transpose(0, 2, 3, 1))
+
+
+def _channels_of(blob: bytes) -> int:
+    """The channels that a model is for, without loading torch."""
+    from batchcodec.learned import model_file
+    from batchcodec.learned.hyperprior.architecture import Architecture
+
+    document = model_file.parse(blob)[1]
+    if document.get("codec") != HyperpriorCodec.codec_id:
+        raise ModelError(f"a model for codec {document.get('codec')!r}, not for {HyperpriorCodec.codec_id}")
+    if not isinstance(document.get("config"), dict):
+        raise ModelError("a model without config")
+    return Architecture.from_json(document["config"]).channels
+
+
+@contextlib.contextmanager
+def inference() -> Iterator[None]:
+    """Exact numerics, no gradients, one thread for each call."""
+    import torch
+
+    from batchcodec.learned.exact import numerics
+
+    with numerics(), torch.inference_mode():
+        yield

@@ -1,0 +1,136 @@
+"""Latents to bytes and back: the one walk through slices and passes that encoder and decoder share.
+
+Order of the coded integers, all images of the group in each step: qualities (where they differ), hyper-latents, then for each
+slice its two passes. `docs/hyperprior-1.md` is the law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from batchcodec.entropy import gaussian, values
+from batchcodec.learned.hyperprior.network import (
+    HYPER_LIMIT,
+    LATENT_LIMIT,
+    SCALE_STEPS,
+    Decoder,
+    Slice,
+    features,
+    log_steps,
+    passes,
+    put,
+    take,
+)
+
+Code = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of one pass of a slice: (slice, positions, means, steps, table index) -> k, the coded integers; float32 [N, C, 1, n] each."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the networks are told of each image beside its bits.
+
+    Attributes:
+        steps: quantiser steps, integers, float32 [N, M, 1, 1].
+        log_step: log2 of them in eighths, int64 [N, M, 1, 1].
+        plane: the quality plane, float32 [N, 1, 1, 1].
+    """
+
+    steps: Tensor
+    log_step: Tensor
+    plane: Tensor
+
+    @classmethod
+    def of(cls, decoder: Decoder, qualities: npt.NDArray[np.uint8]) -> Conditions:
+        """For the qualities 1..100 of the images, uint8 [N]."""
+        steps, plane = decoder.steps_at(torch.from_numpy(qualities.astype(np.float32) - 1))
+        table = torch.from_numpy(log_steps())
+        return cls(steps.detach(), table[steps.detach().long()], plane)
+
+    def __getitem__(self, rows: slice | list[int]) -> Conditions:
+        return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows])
+
+
+def table_index(scale: Tensor, log_step: Tensor) -> Tensor:
+    """The Gaussian table of scales [N, C, 1, n] at steps of log2 `log_step` [N, C, 1, 1]: 0..80."""
+    start = -gaussian.FIRST_LOG2 * SCALE_STEPS
+    return (scale - log_step + start).clamp(0, gaussian.N_SCALES - 1)
+
+
+def walk(decoder: Decoder, z: Tensor, conditions: Conditions, height: int, width: int, code: Code) -> Tensor:
+    """The latents [N, M, height, width], pass by pass: `code` is asked for the integers of each.
+
+    Args:
+        decoder: the networks.
+        z: hyper-latents, integers, float32 [N, Z, ceil(height / 4), ceil(width / 4)].
+        conditions: of the same images.
+        height, width: of the latents.
+        code: gives the integers of a pass, from its means, steps and tables.
+    """
+    arch = decoder.arch
+    h = decoder.hyper_synthesis(z, height, width)
+    plane = conditions.plane.expand(-1, 1, height, width)
+    positions = passes(height, width)
+    done: list[Tensor] = []
+    for i, module in enumerate(decoder.slices):
+        part = cast(Slice, module)
+        channels = slice(sum(arch.slices[:i]), sum(arch.slices[: i + 1]))
+        steps, log_step = conditions.steps[:, channels], conditions.log_step[:, channels]
+        earlier = features(torch.cat(done, 1), decoder.exact) if done else None
+        shared = part.shared(h, plane, earlier)
+        coded: list[Tensor] = []
+        for n_pass, at in enumerate(positions):
+            if not len(at):  # a single position has no second pass
+                continue
+            own = None
+            if n_pass:
+                first = put(coded, positions[:1], height, width)
+                own = take(part.own(features(first, decoder.exact)), at)
+            mean, scale = part.parameters_at(take(shared, at), own)
+            k = code(i, at, mean, steps, table_index(scale, log_step))
+            coded.append((mean + k * steps).clamp(-LATENT_LIMIT, LATENT_LIMIT))
+        done.append(put(coded, positions[: len(coded)], height, width))
+    return torch.cat(done, 1)
+
+
+def rows_of(x: Tensor) -> npt.NDArray[np.int64]:
+    """[N, C, 1, n] in the order of the bitstream: image, position, channel; flat."""
+    flat: npt.NDArray[np.int64] = x.squeeze(2).permute(0, 2, 1).reshape(-1).long().numpy()
+    return flat
+
+
+class Writer:
+    """Collects the integers of a group in the order in which they are coded."""
+
+    def __init__(self, bank: values.Bank) -> None:
+        self.bank = bank
+        self.values: list[npt.NDArray[np.int64]] = []
+        self.index: list[npt.NDArray[np.int64]] = []
+
+    def add(self, numbers: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> None:
+        """Integers [n] and their tables."""
+        self.values.append(numbers)
+        self.index.append(index)
+
+    def finish(self) -> tuple[bytes, bytes]:
+        """The rANS words and the escapes."""
+        return values.encode(np.concatenate(self.values), np.concatenate(self.index), self.bank)
+
+
+def quantise(y: Tensor, mean: Tensor, steps: Tensor) -> Tensor:
+    """The nearest integer k of (y - mean) / step, within what a latent may be."""
+    k = torch.round((y - mean) / steps)
+    limit = torch.floor(2 * LATENT_LIMIT / steps)
+    return k.clamp(-limit, limit)
+
+
+def clamp_hyper(z: Tensor) -> Tensor:
+    """Rounded hyper-latents."""
+    return torch.round(z).clamp(-HYPER_LIMIT, HYPER_LIMIT)

@@ -1,0 +1,351 @@
+"""One training run of `hyperprior-1`: data, optimiser, average of the weights, checkpoints, and the model file at the end.
+
+All state is in a checkpoint that a later run resumes from, on another day or another machine. The weights are averaged (EMA)
+and the average is what is validated and kept. The learning rate warms up over 200 steps, stays, and falls to zero over the second
+half; the last bit of exactness (float32 in all layers) is trained in the last 15 %.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from batchcodec.atomic import write_atomically
+from batchcodec.errors import InputError, ModelError, OptionError
+from batchcodec.learned import model_file
+from batchcodec.learned.exact import numerics
+from batchcodec.learned.hyperprior import coding, tables
+from batchcodec.learned.hyperprior import model as models
+from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.hyperprior.network import take
+from batchcodec.learned.hyperprior.training import Model
+from batchcodec.types import Pixels
+
+VALIDATION_QUALITIES = (10, 40, 70, 95)
+CHECKPOINT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run.
+
+    Attributes:
+        minutes: how long to train, in all sessions together.
+        batch: crops of one step.
+        crop: side of the random squares, in pixels.
+        learning_rate: at its highest.
+        coarsest, finest: quantiser steps at quality 1 and 100, in gray levels.
+        qualities: the range that is trained for.
+        flip: mirror crops at random.
+        validation: images that are held out, at most.
+        seed: of weights, crops and noise.
+        threads: of the CPU.
+        bfloat16: whether wide layers run in bfloat16 for the first 85 %.
+    """
+
+    minutes: float = 10.0
+    batch: int = 16
+    crop: int = 64
+    learning_rate: float = 2e-3
+    coarsest: float = 144.0
+    finest: float = 8.0
+    qualities: tuple[int, int] = (1, 100)
+    flip: bool = False
+    validation: int = 128
+    seed: int = 0
+    threads: int = 1
+    bfloat16: bool = True
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "minutes": (0.0, 1e6),
+            "batch": (1, 4096),
+            "crop": (8, 4096),
+            "learning_rate": (1e-7, 1.0),
+            "coarsest": (1.0, 1023.0),
+            "finest": (1.0, self.coarsest),
+            "threads": (1, 1024),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise OptionError(name.replace("_", "-"), getattr(self, name), f"a number from {low} to {high}")
+        if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
+            raise OptionError("qualities", self.qualities, "two numbers from 1 to 100")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where training is: `done` from 0 to 1; `log` has one row for each validation."""
+
+    done: float
+    step: int
+    loss: float
+    log: list[dict[str, Any]]
+
+
+class Trainer:
+    """A run over images in memory.
+
+    Args:
+        images: uint8 [H, W, C] each, all of one number of channels.
+        arch: of the model that is trained from its linear start.
+        settings: of the run.
+        encoder: widths of the encoder, see `network.Encoder`.
+        start: a model to go on from instead of the linear start; its architecture and encoder are then used.
+        exact: False trains a float network, for the ablation.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Pixels],
+        settings: Settings,
+        *,
+        arch: Architecture | None = None,
+        encoder: dict[str, int] | None = None,
+        start: models.LoadedModel | None = None,
+        exact: bool = True,
+    ) -> None:
+        channels = {image.shape[2] for image in images}
+        if len(channels) != 1 or any(image.dtype != np.uint8 for image in images):
+            raise InputError("training images", "they must all be 8-bit and of one number of channels; use --mode gray or rgb")
+        arch = start.arch if start else arch or Architecture(channels=channels.pop())
+        if arch.channels != images[0].shape[2]:
+            raise InputError("training images", f"they have {images[0].shape[2]} channels, the model {arch.channels}")
+        if len(images) < 2:
+            raise InputError("training images", "at least 2 are needed, one to train on and one to validate with")
+        self.settings, self.arch = settings, arch
+        order = np.random.default_rng(settings.seed).permutation(len(images))
+        n_validation = min(settings.validation, max(1, len(images) // 10))
+        self.validation = [images[i] for i in order[:n_validation]]
+        self.images = [images[i] for i in order[n_validation:]]
+        largest = max(max(image.shape[:2]) for image in self.images[:1000])
+        self.crop = min(settings.crop, -(-largest // arch.stride) * arch.stride)
+        torch.manual_seed(settings.seed)
+        if start:
+            self.model = loaded_for_training(start)
+        else:
+            self.model = Model(arch, exact=exact, **(encoder or {}))
+            self.model.start_linear(self.images, settings.coarsest, settings.finest, seed=settings.seed)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval()
+        quick = {"prior": 3.0, "log_steps": 3.0}
+        groups: dict[float, list[nn.Parameter]] = {1.0: [], 3.0: []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups[next((f for key, f in quick.items() if key in name), 1.0)].append(parameter)
+        self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
+        self.random = np.random.default_rng(settings.seed + 1)
+        self.step, self.seconds = 0, 0.0
+        self.log: list[dict[str, Any]] = []
+
+    @property
+    def done(self) -> float:
+        """Part of the run, from 0 to 1."""
+        return min(1.0, self.seconds / max(1e-9, 60 * self.settings.minutes))
+
+    def batch(self) -> Tensor:
+        """Random crops, gray levels, float32 [B, C, crop, crop]."""
+        picks = self.random.integers(len(self.images), size=self.settings.batch)
+        stack = np.stack([cropped(self.images[i], self.crop, self.random) for i in picks])
+        if self.settings.flip and self.random.integers(2):
+            stack = stack[:, :, ::-1].copy()
+        return torch.from_numpy(stack).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+
+    def train_step(self) -> float:
+        """One step; its loss."""
+        rate = self.settings.learning_rate * min(1.0, (self.step + 1) / 200, 2 * (1 - self.done)) + 1e-6
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
+        low, high = self.settings.qualities
+        quality = low - 1 + torch.rand(self.settings.batch) * (high - low)
+        cost = self.model(self.batch(), quality)
+        loss = self.model.loss(cost, quality)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.optimiser.param_groups[0]["params"], 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(0.999, self.step / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, Any]:
+        """Estimated bits per pixel and mean PSNR at some qualities, of the averaged weights on the held-out images."""
+        row: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds), "points": []}
+        rng = np.random.default_rng(0)
+        side = min(128, -(-max(max(v.shape[:2]) for v in self.validation) // self.arch.stride) * self.arch.stride)
+        stack = np.stack([cropped(image, side, rng) for image in self.validation])
+        for number in VALIDATION_QUALITIES:
+            rates, psnrs = [], []
+            for at in range(0, len(stack), 32):
+                x = torch.from_numpy(stack[at : at + 32]).permute(0, 3, 1, 2).float()
+                x = x.contiguous(memory_format=torch.channels_last)
+                cost = self.average(x, torch.full((len(x),), number - 1.0), noise=False)
+                rates.append(cost.bits_per_pixel)
+                psnrs.append(10 * torch.log10(255**2 / cost.mse.clamp_min(1e-2)))
+            rate, psnr = float(torch.cat(rates).mean()), float(torch.cat(psnrs).mean())
+            row["points"].append({"quality": number, "bits_per_pixel": round(rate, 4), "psnr": round(psnr, 2)})
+        self.log.append(row)
+        return row
+
+    def run(
+        self,
+        checkpoint: Path | None = None,
+        progress: Callable[[Status], None] | None = None,
+        *,
+        validate_every: float = 300.0,
+    ) -> None:
+        """Train until the time is up; a KeyboardInterrupt leaves a checkpoint behind."""
+        earlier, started = self.seconds, time.monotonic()
+        last_checkpoint = last_validation = last_progress = started
+        loss = float("nan")
+        with numerics(self.settings.threads):
+            try:
+                while self.done < 1:
+                    value = self.train_step()
+                    loss = value if loss != loss else 0.98 * loss + 0.02 * value
+                    now = time.monotonic()
+                    self.seconds = earlier + now - started
+                    if now - last_validation > validate_every:
+                        self.validate()
+                        last_validation = now
+                    if checkpoint and now - last_checkpoint > CHECKPOINT_SECONDS:
+                        self.save(checkpoint)
+                        last_checkpoint = now
+                    if progress and now - last_progress > 0.2:
+                        progress(Status(self.done, self.step, loss, self.log))
+                        last_progress = now
+            finally:
+                if checkpoint:
+                    self.save(checkpoint)
+            self.validate()
+
+    # ---- files
+
+    def save(self, path: Path) -> None:
+        """All state, as one safetensors file."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        document = {
+            "checkpoint": models.CODEC_ID,
+            "settings": asdict(self.settings),
+            "arch": self.arch.to_json(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "log": self.log,
+            "random": self.random.bit_generator.state,
+        }
+        write_atomically(path, model_file.dump({k: v.detach().cpu().numpy() for k, v in tensors.items()}, document))
+
+    def load(self, path: Path) -> None:
+        """Go on where a run of the same architecture stopped.
+
+        Raises:
+            ModelError: it is no checkpoint of such a run.
+        """
+        tensors, document = model_file.parse(model_file.read(path))
+        if document.get("checkpoint") != models.CODEC_ID or document.get("arch") != self.arch.to_json():
+            raise ModelError(f"checkpoint {path}: of another architecture", path=path)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k[len(prefix) :]: torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            self.model.load_state_dict(part("model."))
+            self.average.load_state_dict(part("average."))
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in part("adam.").items():
+                index, name = key.split(".", 1)
+                state.setdefault(int(index), {})[name] = tensor
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+            self.random.bit_generator.state = document["random"]
+            self.step, self.seconds, self.log = int(document["step"]), float(document["seconds"]), list(document["log"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as exc:
+            raise ModelError(f"checkpoint {path}: {exc}", path=path) from exc
+        torch.manual_seed(self.settings.seed + self.step)
+
+    def release(self, **extra: Any) -> bytes:
+        """The model file: integers of the averaged decoder, float16 encoder, tables counted on the training images."""
+        nominal = cast(Tensor, self.average.nominal).tolist()
+        document = {
+            "nominal": nominal,
+            "training": {
+                "settings": asdict(self.settings),
+                "steps": self.step,
+                "n_train": len(self.images),
+                "log": self.log[-1:],
+            },
+            **extra,
+        }
+        average = self.average.cpu()
+        untrained = {**tables.hyper_tables(np.zeros((1, self.arch.hyper), np.int64))}
+        first = models.dump(average.decoder, average.encoder, untrained, document)
+        counted = count_tables(models.LoadedModel(first), self.images, self.crop, self.settings)
+        return models.dump(average.decoder, average.encoder, counted, document)
+
+
+def cropped(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+    """A random square [side, side, C] of [H, W, C]; smaller images are continued at their edges."""
+    height, width = image.shape[:2]
+    if height < side or width < side:
+        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="edge")
+        height, width = image.shape[:2]
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    return image[top : top + side, left : left + side]
+
+
+def loaded_for_training(start: models.LoadedModel) -> Model:
+    """A trainable copy of a model file's networks."""
+    encoder = start.encoder
+    model = Model(start.arch, width=encoder.width, blocks=encoder.blocks, fine_width=encoder.fine_width)
+    model.encoder.load_state_dict(encoder.state_dict())
+    model.decoder.load_state_dict(start.decoder.state_dict())
+    nominal = start.document.get("nominal")
+    if not isinstance(nominal, list) or len(nominal) != start.arch.anchors:
+        raise ModelError("the model does not say what its qualities were trained for, so it cannot be trained on")
+    cast(Tensor, model.nominal).copy_(torch.tensor(nominal))
+    return model
+
+
+def count_tables(
+    model: models.LoadedModel, images: Sequence[Pixels], crop: int, settings: Settings, n_images: int = 2000
+) -> dict[str, Any]:
+    """Tables of what the model really codes: hyper-latents, and integers by Gaussian scale, over the trained qualities."""
+    from batchcodec.learned.hyperprior.effort import analysed
+
+    rng = np.random.default_rng(settings.seed)
+    picks = rng.permutation(len(images))[:n_images]
+    hyper, numbers, scales = [], [], []
+    with numerics(), torch.inference_mode():
+        for at in range(0, len(picks), 32):
+            stack = np.stack([cropped(images[i], crop, rng) for i in picks[at : at + 32]])
+            qualities = rng.integers(settings.qualities[0], settings.qualities[1] + 1, len(stack)).astype(np.uint8)
+            conditions = coding.Conditions.of(model.decoder, qualities)
+            y, z = analysed(model, stack, conditions)
+            hyper.append(z.permute(0, 2, 3, 1).reshape(-1, model.arch.hyper).long().numpy())
+
+            def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor, y: Tensor = y) -> Tensor:
+                channels = slice(sum(model.arch.slices[:i]), sum(model.arch.slices[: i + 1]))
+                k = coding.quantise(take(y[:, channels], at), mean, steps)
+                numbers.append(coding.rows_of(k).astype(np.int32))
+                scales.append(coding.rows_of(index).astype(np.uint8))
+                return k
+
+            coding.walk(model.decoder, z, conditions, y.shape[2], y.shape[3], code)
+    return {
+        **tables.hyper_tables(np.concatenate(hyper)),
+        **tables.scale_tables(np.concatenate(numbers).astype(np.int64), np.concatenate(scales)),
+    }
