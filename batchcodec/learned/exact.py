@@ -10,8 +10,8 @@ reaches 2^24 units. The layers here keep to that:
   decoder is built from a file, and refuses otherwise.
 - *Activation function*: LeakyReLU with slope 1/8, a power of two.
 
-Scaling by powers of two is exact in floating point, so what is trained, with straight-through gradients, **is** the decoder: one
-code path. `numerics` pins what torch may do meanwhile. `batchcodec.reference` is the same arithmetic in int64.
+Scaling by powers of two is exact in floating point, so what is trained, with straight-through gradients, **is** the decoder:
+one code path. `numerics` pins what torch may do meanwhile. `batchcodec.reference` is the same arithmetic in int64.
 """
 
 from __future__ import annotations

@@ -53,6 +53,11 @@ class Architecture:
         """Latent channels."""
         return sum(self.slices)
 
+    def channels_of(self, index: int) -> slice:
+        """The latent channels of a slice."""
+        start = sum(self.slices[:index])
+        return slice(start, start + self.slices[index])
+
     def to_json(self) -> dict[str, Any]:
         """As stored in a model."""
         return asdict(self) | {"slices": list(self.slices)}

@@ -71,7 +71,8 @@ def walk(decoder: Decoder, z: Tensor, conditions: Conditions, height: int, width
         decoder: the networks.
         z: hyper-latents, integers, float32 [N, Z, ceil(height / 4), ceil(width / 4)].
         conditions: of the same images.
-        height, width: of the latents.
+        height: of the latents.
+        width: of the latents.
         code: gives the integers of a pass, from its means, steps and tables.
     """
     arch = decoder.arch
@@ -81,7 +82,7 @@ def walk(decoder: Decoder, z: Tensor, conditions: Conditions, height: int, width
     done: list[Tensor] = []
     for i, module in enumerate(decoder.slices):
         part = cast(Slice, module)
-        channels = slice(sum(arch.slices[:i]), sum(arch.slices[: i + 1]))
+        channels = arch.channels_of(i)
         steps, log_step = conditions.steps[:, channels], conditions.log_step[:, channels]
         earlier = features(torch.cat(done, 1), decoder.exact) if done else None
         shared = part.shared(h, plane, earlier)

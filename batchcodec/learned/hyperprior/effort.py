@@ -1,46 +1,70 @@
-"""From pixels to a payload, with as much effort as was asked for."""
+"""From pixels to a payload, with as much effort as was asked for. Decoding costs the same whatever the effort.
+
+Level 1 takes what the encoder network says, rounded to the nearest. Further levels add, in this order:
+rate-distortion-optimised quantisation (`quantising`), a quality for each image (`allotment`), and gradient descent on the latents (`refinement`).
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import dataclass
 
-from batchcodec.learned.hyperprior import coding, payloads
-from batchcodec.learned.hyperprior.codec import batches
+import numpy as np
+
+from batchcodec.learned.hyperprior import allotment, coding, payloads
 from batchcodec.learned.hyperprior.model import LoadedModel
+from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised, worth_of
+from batchcodec.learned.hyperprior.refinement import refined
 from batchcodec.types import Pixels
 
 
-def encode(model: LoadedModel, images: Pixels, quality: int, effort: int) -> bytes:
-    """The payload of uint8 [N, H, W, C]; call within `inference`."""
+@dataclass(frozen=True)
+class Plan:
+    """What one level of effort does.
+
+    Attributes:
+        optimised: whether integers may be rounded towards zero.
+        allotment: how qualities are allotted where the mean PSNR is what counts: "", "guess" or "search".
+        steps: of refinement; 0 is none.
+    """
+
+    optimised: bool
+    allotment: str = ""
+    steps: int = 0
+
+
+PLANS = {
+    1: Plan(False),
+    2: Plan(True, "guess"),
+    3: Plan(True, "search"),
+    4: Plan(True, "search", 16),
+    5: Plan(True, "search", 24),
+    6: Plan(True, "search", 32),
+    7: Plan(True, "search", 48),
+    8: Plan(True, "search", 64),
+    9: Plan(True, "search", 100),
+}
+
+
+def encode(model: LoadedModel, images: Pixels, quality: int, effort: int, tune: str) -> bytes:
+    """The payload of uint8 [N, H, W, C]; call within `codec.inference`.
+
+    Args:
+        model: networks and tables.
+        images: one plane of channels that the model takes.
+        quality: 1 to 100.
+        effort: 1 to 9.
+        tune: "psnr" lets qualities differ for the sake of the mean PSNR, "mse" gives all images the same.
+    """
+    plan = PLANS[effort]
+    y = analysed(model, images)
     qualities = np.full(len(images), quality, np.uint8)
+    if tune == "psnr" and plan.allotment:
+        allot = allotment.guessed if plan.allotment == "guess" else allotment.searched
+        qualities = allot(model, images, y, quality)
     conditions = coding.Conditions.of(model.decoder, qualities)
-    y, z = analysed(model, images, conditions)
-    collected: list[tuple[Tensor, Tensor]] = []
-
-    def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
-        channels = slice(sum(model.arch.slices[:i]), sum(model.arch.slices[: i + 1]))
-        from batchcodec.learned.hyperprior.network import take
-
-        k = coding.quantise(take(y[:, channels], at), mean, steps)
-        collected.append((k, index))
-        return k
-
-    coding.walk(model.decoder, z, conditions, y.shape[2], y.shape[3], code)
-    return payloads.write(model, qualities, z, collected)
-
-
-def analysed(model: LoadedModel, images: Pixels, conditions: coding.Conditions) -> tuple[Tensor, Tensor]:
-    """Latents [N, M, h, w] and rounded hyper-latents of uint8 [N, H, W, C]."""
-    stride = model.arch.stride
-    height, width = images.shape[1:3]
-    pad = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
-    ys, zs = [], []
-    for part in batches(len(images), height * width):
-        x = torch.from_numpy(np.pad(images[part], pad, mode="edge")).permute(0, 3, 1, 2).float() - model.decoder.offset
-        y = model.encoder.analysis(x)
-        plane = conditions.plane[part].expand(-1, 1, *y.shape[2:])
-        ys.append(y)
-        zs.append(coding.clamp_hyper(model.encoder.hyper_analysis(y, plane)))
-    return torch.cat(ys), torch.cat(zs)
+    z = hyper_analysed(model, y, conditions)
+    worth = worth_of(model, qualities) if plan.optimised else None
+    if plan.steps and worth is not None:
+        y, z = refined(model, images, conditions, y, z, worth, plan.steps)
+    integers = quantised(model, conditions, y, z, worth)
+    return payloads.write(model, qualities, integers.z, integers.passes)

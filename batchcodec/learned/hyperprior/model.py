@@ -1,7 +1,7 @@
 """Model files of `hyperprior-1`: tensors to networks and tables, everything checked, and back.
 
-The decoder is stored as what it is, integers: int8 weights, one shift per output channel, biases on the grid of the sums, steps,
-frequencies. The encoder, which archives leave out, is float16.
+The decoder is stored as what it is, integers: int8 weights, one shift per output channel, biases on the grid of the sums,
+steps, frequencies. The encoder, which archives leave out, is float16.
 """
 
 from __future__ import annotations
@@ -144,6 +144,34 @@ class LoadedModel:
         for parameter in encoder.parameters():
             parameter.requires_grad_(False)
         return encoder.eval()
+
+    def nominal_step(self, quality: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The step D, in gray levels, that training took the qualities 1..100 [N] for: it says what an error is worth.
+
+        Raises:
+            ModelError: the model does not say.
+        """
+        nominal = self.document.get("nominal")
+        if not (
+            isinstance(nominal, list)
+            and len(nominal) == self.arch.anchors
+            and all(isinstance(step, int | float) and 0 < step <= MAX_STEP for step in nominal)
+        ):
+            raise ModelError("the model does not say what its qualities were trained for: it can only decode")
+        place = (np.asarray(quality, np.float64) - 1) * (self.arch.anchors - 1) / 99
+        return np.interp(place, np.arange(self.arch.anchors), np.array(nominal, np.float64))
+
+    def typical_mse(self, quality: int) -> tuple[float, float]:
+        """The MSE that is typical of a quality 1..100, and the power of the step that it grows with.
+
+        Raises:
+            ModelError: the model does not say.
+        """
+        typical = self.document.get("typical")
+        if not (isinstance(typical, list) and len(typical) == 2 and all(isinstance(number, int | float) for number in typical)):
+            raise ModelError("the model does not say what its qualities look like: it can only decode")
+        log_mse, power = float(typical[0]), min(1.8, max(0.5, float(typical[1])))
+        return float(np.exp(log_mse + power * np.log(self.nominal_step(np.array([quality]))[0]))), power
 
     def without_encoder(self) -> bytes:
         """What an archive stores: all that decoding needs."""

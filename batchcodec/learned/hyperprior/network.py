@@ -180,7 +180,7 @@ class Slice(nn.Module):
         return torch.cat(parts, 1)
 
     def own(self, first_pass: Tensor) -> Tensor:
-        """What only the second pass looks at: of features [N, C, h, w] that are zero where the first pass was not, [N, K, h, w]."""
+        """What only the second pass looks at: of features [N, C, h, w] that are zero but at the first pass, [N, K, h, w]."""
         return activation(self.here(first_pass), self.exact)
 
     def parameters_at(self, shared: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """One training run of `hyperprior-1`: data, optimiser, average of the weights, checkpoints, and the model file at the end.
 
 All state is in a checkpoint that a later run resumes from, on another day or another machine. The weights are averaged (EMA)
-and the average is what is validated and kept. The learning rate warms up over 200 steps, stays, and falls to zero over the second
-half; the last bit of exactness (float32 in all layers) is trained in the last 15 %.
+and the average is what is validated and kept. The learning rate warms up over 200 steps, stays, and falls to zero over the
+second half; the last bit of exactness (float32 in all layers) is trained in the last 15 %.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding, tables
 from batchcodec.learned.hyperprior import model as models
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.network import take
+from batchcodec.learned.hyperprior.codec import synthesised
+from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised
 from batchcodec.learned.hyperprior.training import Model
 from batchcodec.types import Pixels
 
@@ -143,7 +144,7 @@ class Trainer:
                 groups[next((f for key, f in quick.items() if key in name), 1.0)].append(parameter)
         self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
         self.random = np.random.default_rng(settings.seed + 1)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.log: list[dict[str, Any]] = []
 
     @property
@@ -171,9 +172,12 @@ class Trainer:
         loss = self.model.loss(cost, quality)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.optimiser.param_groups[0]["params"], 1.0)
-        self.optimiser.step()
+        norm = torch.nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], 1.0)
         self.step += 1
+        if not torch.isfinite(norm):  # one bad batch must not spoil all weights
+            self.skipped += 1
+            return float(loss.detach())
+        self.optimiser.step()
         decay = min(0.999, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
@@ -293,8 +297,8 @@ class Trainer:
         average = self.average.cpu()
         untrained = {**tables.hyper_tables(np.zeros((1, self.arch.hyper), np.int64))}
         first = models.dump(average.decoder, average.encoder, untrained, document)
-        counted = count_tables(models.LoadedModel(first), self.images, self.crop, self.settings)
-        return models.dump(average.decoder, average.encoder, counted, document)
+        counted, typical = measured(models.LoadedModel(first), self.images, self.crop, self.settings)
+        return models.dump(average.decoder, average.encoder, counted, {**document, "typical": typical})
 
 
 def cropped(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
@@ -320,32 +324,38 @@ def loaded_for_training(start: models.LoadedModel) -> Model:
     return model
 
 
-def count_tables(
+def measured(
     model: models.LoadedModel, images: Sequence[Pixels], crop: int, settings: Settings, n_images: int = 2000
-) -> dict[str, Any]:
-    """Tables of what the model really codes: hyper-latents, and integers by Gaussian scale, over the trained qualities."""
-    from batchcodec.learned.hyperprior.effort import analysed
+) -> tuple[dict[str, Any], list[float]]:
+    """What a trained model really does on images, over the trained qualities.
 
+    Returns:
+        Tables: counts of hyper-latents, and of integers by Gaussian scale.
+        The line ln MSE = a + b ln step that fits best: [a, b].
+    """
     rng = np.random.default_rng(settings.seed)
     picks = rng.permutation(len(images))[:n_images]
-    hyper, numbers, scales = [], [], []
-    with numerics(), torch.inference_mode():
+    hyper, numbers, scales, errors, steps = [], [], [], [], []
+    with numerics(), torch.no_grad():
         for at in range(0, len(picks), 32):
             stack = np.stack([cropped(images[i], crop, rng) for i in picks[at : at + 32]])
             qualities = rng.integers(settings.qualities[0], settings.qualities[1] + 1, len(stack)).astype(np.uint8)
             conditions = coding.Conditions.of(model.decoder, qualities)
-            y, z = analysed(model, stack, conditions)
-            hyper.append(z.permute(0, 2, 3, 1).reshape(-1, model.arch.hyper).long().numpy())
-
-            def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor, y: Tensor = y) -> Tensor:
-                channels = slice(sum(model.arch.slices[:i]), sum(model.arch.slices[: i + 1]))
-                k = coding.quantise(take(y[:, channels], at), mean, steps)
+            y = analysed(model, stack)
+            integers = quantised(model, conditions, y, hyper_analysed(model, y, conditions), None)
+            hyper.append(integers.z.permute(0, 2, 3, 1).reshape(-1, model.arch.hyper).long().numpy())
+            for k, index in integers.passes:
                 numbers.append(coding.rows_of(k).astype(np.int32))
                 scales.append(coding.rows_of(index).astype(np.uint8))
-                return k
-
-            coding.walk(model.decoder, z, conditions, y.shape[2], y.shape[3], code)
-    return {
+            decoded = synthesised(model, integers.latents, conditions, range(len(stack)))[:, :crop, :crop]
+            errors.append(((decoded.astype(np.float64) - stack) ** 2).mean((1, 2, 3)))
+            steps.append(model.nominal_step(qualities))
+    counted = {
         **tables.hyper_tables(np.concatenate(hyper)),
         **tables.scale_tables(np.concatenate(numbers).astype(np.int64), np.concatenate(scales)),
     }
+    log_step, log_mse = np.log(np.concatenate(steps)), np.log(np.concatenate(errors) + 0.1)
+    if np.ptp(log_step) < 0.1:  # one quality: no line
+        return counted, [float(log_mse.mean() - 1.25 * log_step.mean()), 1.25]
+    slope, start = np.polyfit(log_step, log_mse, 1)
+    return counted, [float(start), float(slope)]

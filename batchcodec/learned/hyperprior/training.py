@@ -94,7 +94,7 @@ class Model(nn.Module):
         done: list[Tensor] = []
         for i, part in enumerate(decoder.slices):
             part = cast(Slice, part)
-            channels = slice(sum(arch.slices[:i]), sum(arch.slices[: i + 1]))
+            channels = arch.channels_of(i)
             d, log_d = steps[:, channels], log_step[:, channels]
             earlier = features(torch.cat(done, 1), decoder.exact) if done else None
             shared = part.shared(h, plane, earlier)
@@ -152,7 +152,7 @@ class Model(nn.Module):
         # a scale per channel to begin with
         deviation = np.sqrt(np.maximum((flat @ basis.T).var(0), 1e-6))
         for i, part in enumerate(self.decoder.slices):
-            at = slice(sum(arch.slices[:i]), sum(arch.slices[: i + 1]))
+            at = arch.channels_of(i)
             start = torch.from_numpy(np.log2(np.maximum(deviation[at], 1.0)) - 3).float()
             cast(Tensor, cast(Slice, part).out.bias)[arch.slices[i] :] = start
         nominal = torch.from_numpy(np.geomspace(coarsest, finest, arch.anchors)).float()
