@@ -17,25 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchcodec.learned.data import load_images
-from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
 from batchcodec.preprocess import Preprocess
 
 RECIPES = {
-    "photo-rgb": (
-        "rgb",
-        Architecture(channels=3, slices=(8, 24, 64), width=96, blocks=2, fine_width=48, hyper=16),
-        {"width": 96, "blocks": 2, "fine_width": 48},
-        Settings(batch=16, crop=64, learning_rate=1.5e-3, coarsest=120, finest=8, flip=True),
-    ),
-    "photo-gray": (
-        "gray",
-        Architecture(
-            channels=1, slices=(6, 18, 40), width=80, blocks=2, fine_width=32, hyper=12, hyper_width=48, context_width=48
-        ),
-        {"width": 80, "blocks": 2, "fine_width": 48},
-        Settings(batch=16, crop=64, learning_rate=1.5e-3, coarsest=120, finest=8, flip=True),
-    ),
+    "photo-rgb": ("rgb", *profile("small", 3), Settings(learning_rate=1.2e-3, coarsest=120, finest=8, flip=True)),
+    "photo-gray": ("gray", *profile("small", 1), Settings(learning_rate=1.2e-3, coarsest=120, finest=8, flip=True)),
 }
 SHIPPED = Path(__file__).parent.parent / "batchcodec" / "models"
 

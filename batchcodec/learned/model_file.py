@@ -67,6 +67,20 @@ def read(path: Path) -> bytes:
         raise ModelError(f"model {path}: {exc.strerror}", path=path) from exc
 
 
+def without_encoder(tensors: Tensors, document: dict[str, Any]) -> bytes:
+    """What an archive stores of a parsed model: all that decoding needs, and nothing that training left behind.
+
+    What comes out gives itself again.
+
+    Raises:
+        ModelError: the document does not say what the model is.
+    """
+    if not isinstance(document.get("codec"), str) or not isinstance(document.get("config"), dict):
+        raise ModelError("a model without codec and config")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
+    return dump(kept, {"codec": document["codec"], "config": document["config"]})
+
+
 def checkpoint_path(model: Path) -> Path:
     """Where the training of this model file keeps its state."""
     return model.with_name(model.name + ".checkpoint")

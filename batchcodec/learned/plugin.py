@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from batchcodec.codec import Codec
 from batchcodec.hookspecs import hookimpl
 from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 
 
 @hookimpl
 def register_codecs() -> Iterable[type[Codec]]:
-    """The source paper's autoencoder."""
-    return (AutoencoderCodec,)
+    """The source paper's autoencoder, and the codec that is exact on every machine."""
+    return (AutoencoderCodec, HyperpriorCodec)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from batchcodec.errors import ModelError
+from batchcodec.errors import ModelError, OptionError
 
 FINE_STRIDE = 4
 """The last layers of the synthesis transform work at a quarter of the image's resolution, and end in a pixel shuffle."""
@@ -98,3 +98,35 @@ class Architecture:
         if document["stride"] not in (8, 16):
             raise ModelError(f"the model's 'stride' is {document['stride']}, expected 8 or 16")
         return cls(**{**document, "slices": tuple(slices)})
+
+
+PROFILES = ("fast", "balanced", "small")
+"""By what decoding costs: at most 1, 6 and 20 thousand multiplications per pixel."""
+
+
+def profile(name: str, channels: int) -> tuple[Architecture, dict[str, int]]:
+    """The architecture of a profile for images of so many channels, and the encoder that goes with it.
+
+    Raises:
+        OptionError: there is no such profile.
+    """
+    if name not in PROFILES:
+        raise OptionError("profile", name, ", ".join(PROFILES))
+    colour = channels > 1
+    slices = {
+        "fast": (6, 58) if channels == 3 else (6, 42),
+        "balanced": (8, 24, 64) if colour else (6, 42),
+        "small": (8, 24, 64) if colour else (6, 18, 40),
+    }[name]
+    sizes = {
+        "fast": {"width": 24, "blocks": 0, "fine_width": 8, "fine_blocks": 0, "hyper_width": 16, "context_width": 16},
+        "balanced": {"width": 64, "blocks": 1, "fine_width": 24, "fine_blocks": 1, "hyper_width": 40, "context_width": 40},
+        "small": {"width": 96, "blocks": 2, "fine_width": 48, "fine_blocks": 1, "hyper_width": 64, "context_width": 64},
+    }[name]
+    hyper = {"fast": 6, "balanced": 12, "small": 16}[name]
+    encoder = {
+        "fast": {"width": 64, "blocks": 1, "fine_width": 32},
+        "balanced": {"width": 80, "blocks": 2, "fine_width": 48},
+        "small": {"width": 96, "blocks": 2, "fine_width": 48},
+    }[name]
+    return Architecture(channels=channels, slices=slices, hyper=hyper, **sizes), encoder

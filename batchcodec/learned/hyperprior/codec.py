@@ -12,7 +12,9 @@ that quality); the escape bytes; the rANS words. See `coding` for the order of w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +22,8 @@ import numpy as np
 
 from batchcodec.codec import Codec
 from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.learned import model_file, shipped
+from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ BATCH_PIXELS = 1 << 17
 DEFAULT_QUALITY = 50
 DEFAULT_EFFORT = 2
 TUNES = ("psnr", "mse")
+DEFAULT_MODELS = {1: "photo-gray", 2: "photo-gray", 3: "photo-rgb", 4: "photo-gray"}
+"""By channels. A model for one channel codes images of 2 and 4 channels as planes."""
+MAX_NAME = 200
 
 
 class HyperpriorCodec(Codec):
@@ -43,6 +50,7 @@ class HyperpriorCodec(Codec):
         effort: 1 (fast) to 9 (small); decoding does not depend on it.
         tune: "psnr" lets the quality of an image differ from `quality` where that raises the mean PSNR at the same size;
             "mse" gives all images the same, which is best for the mean squared error of all of them together.
+        model_ref: the archive names its model by SHA-256 and does not hold it; reading finds it with `shipped`.
     """
 
     codec_id = "hyperprior-1"
@@ -51,12 +59,19 @@ class HyperpriorCodec(Codec):
         "quality": "1 to 100 (default 50)",
         "effort": "1 (fast) to 9 (small) (default 2)",
         "tune": "psnr (mean of the images' PSNR) or mse (of all images together) (default psnr)",
+        "model_ref": "true names the model in the archive and leaves it out: --model-ref (default false)",
     }
     channels = (1, 2, 3, 4)
     needs_model = True
 
     def __init__(
-        self, *, model: bytes, quality: int = DEFAULT_QUALITY, effort: int = DEFAULT_EFFORT, tune: str = "psnr"
+        self,
+        *,
+        model: bytes,
+        quality: int = DEFAULT_QUALITY,
+        effort: int = DEFAULT_EFFORT,
+        tune: str = "psnr",
+        model_ref: bool = False,
     ) -> None:
         if type(quality) is not int or not 1 <= quality <= 100:
             raise OptionError("quality", quality, "a whole number from 1 to 100")
@@ -64,15 +79,23 @@ class HyperpriorCodec(Codec):
             raise OptionError("effort", effort, "a whole number from 1 to 9")
         if tune not in TUNES:
             raise OptionError("tune", tune, " or ".join(TUNES))
-        self._quality, self._effort, self._tune = quality, effort, tune
+        if type(model_ref) is not bool:
+            raise OptionError("model_ref", model_ref, "true or false")
+        self._quality, self._effort, self._tune, self._by_reference = quality, effort, tune, model_ref
         self._blob = model
-        self._n_channels = _channels_of(model)
+        self._n_channels, self._name = _channels_and_name(model)
 
     @cached_property
     def _model(self) -> LoadedModel:
         from batchcodec.learned.hyperprior.model import LoadedModel
 
         return LoadedModel(self._blob)
+
+    @classmethod
+    def default_model(cls, spec: ImageSpec) -> bytes | None:
+        """The shipped model for photographs of so many channels."""
+        name = DEFAULT_MODELS.get(spec.channels)
+        return shipped.read(name) if name and shipped.path_of(name) else None
 
     def check(self, spec: ImageSpec) -> None:
         """Refuse images of other channels than the model was trained with, unless it is a model for one channel."""
@@ -86,19 +109,32 @@ class HyperpriorCodec(Codec):
             )
 
     def get_config(self) -> dict[str, JSON]:
-        """Nothing: all is in the model and in the payloads."""
-        return {}
+        """Nothing, as all is in the model and in the payloads; with `model_ref` the SHA-256 and the name of the model."""
+        if not self._by_reference:
+            return {}
+        return {"model": {"sha256": hashlib.sha256(self._stored).hexdigest(), "name": self._name}}
 
     def get_model(self) -> bytes:
-        """What decoding needs: integers of the decoder's networks, and tables."""
+        """What decoding needs: integers of the decoder's networks, and tables. Nothing with `model_ref`."""
+        return b"" if self._by_reference else self._stored
+
+    @cached_property
+    def _stored(self) -> bytes:
+        """The model as an archive holds it."""
         return self._model.without_encoder()
 
     @classmethod
     def restore(cls, config: dict[str, JSON], model: bytes) -> Self:
         """The decoder from what an archive stores."""
-        if config:
-            raise ModelError(f"the codec's config has {sorted(config)}, expected nothing")
-        codec = cls(model=model)
+        reference = model_reference(config)
+        if reference is None:
+            codec = cls(model=model)
+        elif model:
+            raise ModelError("the codec's config names a model by its hash, and the archive holds one: expected one of both")
+        else:
+            sha256, name = reference
+            codec = cls(model=shipped.find_stored(sha256, name), model_ref=True)
+            codec._name = name
         codec._model  # noqa: B018  # a bad model is found when the archive is opened, not at its first group
         return codec
 
@@ -166,17 +202,32 @@ def _from_planes(planes: Pixels, per_image: int) -> Pixels:
     return np.ascontiguousarray(planes.reshape(n // per_image, per_image, height, width).transpose(0, 2, 3, 1))
 
 
-def _channels_of(blob: bytes) -> int:
-    """The channels that a model is for, without loading torch."""
-    from batchcodec.learned import model_file
-    from batchcodec.learned.hyperprior.architecture import Architecture
+def model_reference(config: Mapping[str, JSON]) -> tuple[str, str] | None:
+    """SHA-256 and name of the model that a stored config refers to; None where the archive holds the model.
 
+    Raises:
+        ModelError: the config is neither empty nor such a reference.
+    """
+    if not config:
+        return None
+    reference = config.get("model")
+    if set(config) != {"model"} or not isinstance(reference, dict) or set(reference) != {"sha256", "name"}:
+        raise ModelError(f"the codec's config has {sorted(config)}, expected nothing, or 'model' with 'sha256' and 'name'")
+    sha256, name = reference["sha256"], reference["name"]
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(name, str):
+        raise ModelError("the codec's config does not name its model by a SHA-256 and a name")
+    return sha256, name[:MAX_NAME]
+
+
+def _channels_and_name(blob: bytes) -> tuple[int, str]:
+    """What a model is for and what it calls itself, without loading torch."""
     document = model_file.parse(blob)[1]
     if document.get("codec") != HyperpriorCodec.codec_id:
         raise ModelError(f"a model for codec {document.get('codec')!r}, not for {HyperpriorCodec.codec_id}")
     if not isinstance(document.get("config"), dict):
         raise ModelError("a model without config")
-    return Architecture.from_json(document["config"]).channels
+    name = document.get("name")
+    return Architecture.from_json(document["config"]).channels, name[:MAX_NAME] if isinstance(name, str) else ""
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """From pixels to a payload, with as much effort as was asked for. Decoding costs the same whatever the effort.
 
 Level 1 takes what the encoder network says, rounded to the nearest. Further levels add, in this order:
-rate-distortion-optimised quantisation (`quantising`), a quality for each image (`allotment`), and gradient descent on the latents (`refinement`).
+rate-distortion-optimised quantisation (`quantising`), a quality for each image (`allotment`), and descent on the latents
+(`refinement`).
 """
 
 from __future__ import annotations
@@ -24,24 +25,26 @@ class Plan:
     Attributes:
         optimised: whether integers may be rounded towards zero.
         allotment: how qualities are allotted where the mean PSNR is what counts: "", "guess" or "search".
-        steps: of refinement; 0 is none.
+        descent: Newton steps of the refinement.
+        annealing: steps of annealing after them.
     """
 
     optimised: bool
     allotment: str = ""
-    steps: int = 0
+    descent: int = 0
+    annealing: int = 0
 
 
 PLANS = {
     1: Plan(False),
     2: Plan(True, "guess"),
     3: Plan(True, "search"),
-    4: Plan(True, "search", 16),
-    5: Plan(True, "search", 24),
-    6: Plan(True, "search", 32),
-    7: Plan(True, "search", 48),
-    8: Plan(True, "search", 64),
-    9: Plan(True, "search", 100),
+    4: Plan(True, "search", 2),
+    5: Plan(True, "search", 4),
+    6: Plan(True, "search", 4, 16),
+    7: Plan(True, "search", 4, 32),
+    8: Plan(True, "search", 4, 64),
+    9: Plan(True, "search", 4, 100),
 }
 
 
@@ -64,7 +67,7 @@ def encode(model: LoadedModel, images: Pixels, quality: int, effort: int, tune: 
     conditions = coding.Conditions.of(model.decoder, qualities)
     z = hyper_analysed(model, y, conditions)
     worth = worth_of(model, qualities) if plan.optimised else None
-    if plan.steps and worth is not None:
-        y, z = refined(model, images, conditions, y, z, worth, plan.steps)
+    if plan.descent and worth is not None:
+        y, z = refined(model, images, conditions, y, z, worth, plan.descent, plan.annealing)
     integers = quantised(model, conditions, y, z, worth)
     return payloads.write(model, qualities, integers.z, integers.passes)

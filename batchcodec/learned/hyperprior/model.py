@@ -175,8 +175,7 @@ class LoadedModel:
 
     def without_encoder(self) -> bytes:
         """What an archive stores: all that decoding needs."""
-        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith("encoder.")}
-        return model_file.dump(tensors, {"codec": CODEC_ID, "config": self.arch.to_json()})
+        return model_file.without_encoder(self.tensors, self.document)
 
 
 def exact_layers(decoder: Decoder) -> list[tuple[str, ExactConv2d]]:

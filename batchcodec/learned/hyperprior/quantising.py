@@ -19,6 +19,10 @@ from batchcodec.types import Pixels
 
 Qualities = npt.NDArray[np.uint8]
 
+CAUTION = 3.0
+"""How many times its worth an error counts when an integer is rounded towards zero: each integer is decided on its own, and
+what it does to the contexts of others is not seen. Measured on Fashion-MNIST: 1 loses 1 %, 2 to 4 gain 1.5 %, 6 gains 1 %."""
+
 
 @dataclass(frozen=True)
 class Integers:
@@ -78,13 +82,14 @@ def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: T
             bits than its error is worth (rate-distortion-optimised quantisation). None rounds to the nearest.
     """
     collected: list[tuple[Tensor, Tensor]] = []
-    bits = None if worth is None else torch.from_numpy(_bits_of_magnitudes(model))
+    bits = None if worth is None else torch.from_numpy(bits_of_magnitudes(model))
 
     def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
         here = take(y[:, model.arch.channels_of(i)], at)
-        k = coding.quantise(here, mean, steps)
-        if bits is not None and worth is not None:
-            k = _towards_zero(k, (here - mean) / steps, index, bits, worth[:, None, None, None] * steps**2)
+        if bits is None or worth is None:
+            k = coding.quantise(here, mean, steps)
+        else:
+            k = optimised((here - mean) / steps, index, bits, worth[:, None, None, None] * steps**2)
         collected.append((k, index))
         return k
 
@@ -97,25 +102,26 @@ def worth_of(model: LoadedModel, qualities: Qualities) -> Tensor:
     return torch.from_numpy(KAPPA / model.nominal_step(qualities) ** 2).float()
 
 
-def _bits_of_magnitudes(model: LoadedModel, reach: int = 255) -> npt.NDArray[np.float32]:
+def bits_of_magnitudes(model: LoadedModel, reach: int = 255) -> npt.NDArray[np.float32]:
     """Bits of the integers 0..reach with each Gaussian table: float32 [81, reach + 1]."""
     index = np.repeat(np.arange(gaussian.N_SCALES), reach + 1) + model.arch.hyper
     magnitudes = np.tile(np.arange(reach + 1), gaussian.N_SCALES)
     return model.bank.bits(magnitudes, index).reshape(gaussian.N_SCALES, reach + 1)
 
 
-def _towards_zero(k: Tensor, exact: Tensor, index: Tensor, bits: Tensor, worth: Tensor) -> Tensor:
-    """One less in magnitude where that costs less in bits + worth * error^2.
+def optimised(exact: Tensor, index: Tensor, bits: Tensor, worth: Tensor) -> Tensor:
+    """The nearest integer to `exact`, or one less in magnitude where that costs less in bits + CAUTION * worth * error^2.
 
     A latent's error is taken for an error of as many gray levels in one pixel: the transform is nearly orthonormal.
     """
     reach = bits.shape[1] - 1
+    k = torch.round(exact)
     size = k.abs()
     row = index.long() * (reach + 1)
     flat = bits.flatten()
     now = flat[row + size.clamp(max=reach).long()]
     then = flat[row + (size - 1).clamp(0, reach).long()]
     error = exact.abs() - size  # of the magnitude; the sign of k is that of `exact`, or k is 0
-    worse = worth * ((error + 1) ** 2 - error**2)
+    worse = CAUTION * worth * ((error + 1) ** 2 - error**2)
     better = (size > 0) & (size <= reach) & (now - then > worse)
     return torch.where(better, k - torch.sign(k), k)

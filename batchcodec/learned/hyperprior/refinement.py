@@ -1,10 +1,14 @@
-"""Latents improved by gradient descent on their true cost, through the very decoder (Campos et al. 2019).
+"""Latents improved by descent on their true cost, through the very decoder (Campos et al. 2019), in two ways.
 
-Rounding is relaxed by stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each latent is its floor or its ceiling, with a
-probability that hardens as the steps go by.
+*Descent*: a few damped Newton steps from the integers as they are. Cheap: a handful do most of what they can.
+
+*Annealing*: rounding is relaxed by stochastic Gumbel annealing (Yang, Bamler & Mandt 2020). Each latent is its floor or its
+ceiling, with a probability that hardens as the steps go by. It needs many steps, and finds more.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +17,15 @@ from torch import Tensor
 from batchcodec.entropy import gaussian
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.network import HYPER_LIMIT, take
-from batchcodec.learned.hyperprior.quantising import gray_levels
+from batchcodec.learned.hyperprior.network import HYPER_LIMIT, passes, put, take
+from batchcodec.learned.hyperprior.quantising import bits_of_magnitudes, gray_levels, optimised
 from batchcodec.learned.hyperprior.training import gaussian_bits
 from batchcodec.types import Pixels
 
 REFINED_PIXELS = 1 << 18
 """Pixels that are refined together: gradients take memory."""
+DAMPING = 0.4
+"""Part of a Newton step that is taken: neighbours move at the same time."""
 LEARNING_RATE = 0.02
 """In quantiser steps, at the start; it falls to a tenth."""
 TEMPERATURES = (0.5, 0.1)
@@ -27,7 +33,14 @@ TEMPERATURES = (0.5, 0.1)
 
 
 def refined(
-    model: LoadedModel, images: Pixels, conditions: coding.Conditions, y: Tensor, z: Tensor, worth: Tensor, steps: int
+    model: LoadedModel,
+    images: Pixels,
+    conditions: coding.Conditions,
+    y: Tensor,
+    z: Tensor,
+    worth: Tensor,
+    descent: int,
+    annealing: int,
 ) -> tuple[Tensor, Tensor]:
     """Latents and hyper-latents that cost less.
 
@@ -38,7 +51,8 @@ def refined(
         y: latents to begin with, [N, M, h, w].
         z: hyper-latents to begin with, integers.
         worth: of a squared gray level, in bits, [N].
-        steps: of gradient descent.
+        descent: Newton steps.
+        annealing: steps of annealing after them.
 
     Returns:
         Latents, not rounded, and hyper-latents, rounded.
@@ -47,7 +61,10 @@ def refined(
     ys, zs = [], []
     for start in range(0, len(images), together):
         part = slice(start, start + together)
-        better = _Refinement(model, images[part], conditions[part], worth[part]).run(y[part], z[part], steps)
+        work = _Refinement(model, images[part], conditions[part], worth[part])
+        better = work.descend(y[part], z[part], descent), z[part]
+        if annealing:
+            better = work.anneal(*better, annealing)
         ys.append(better[0])
         zs.append(better[1])
     return torch.cat(ys), torch.cat(zs)
@@ -67,7 +84,7 @@ class _Refinement:
         bits = model.bank.bits(np.tile(numbers, model.arch.hyper), channels)
         self.hyper_bits = torch.from_numpy(bits.reshape(model.arch.hyper, -1))  # [Z, 127]
 
-    def run(self, y: Tensor, z: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    def anneal(self, y: Tensor, z: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
         """Latents and rounded hyper-latents after so many steps."""
         first, last = TEMPERATURES
         with torch.enable_grad():
@@ -83,6 +100,53 @@ class _Refinement:
                 cost.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
         return (y + shift * self.conditions.steps).detach(), coding.clamp_hyper(z.detach())
+
+    def descend(self, y: Tensor, z: Tensor, n_steps: int) -> Tensor:
+        """Latents after so many damped Newton steps, each from the integers that the latents so far are coded as.
+
+        The curvature is that of an orthonormal transform. The rate of an integer itself is left to the quantiser, that of the
+        contexts it is part of is in the gradient.
+        """
+        model, arch = self.model, self.model.arch
+        curvature = 2 * self.worth[:, None, None, None]
+        table = torch.from_numpy(bits_of_magnitudes(model))
+        shape = y.shape[2], y.shape[3]
+        positions = passes(*shape)
+        for _ in range(n_steps):
+            values: dict[int, list[Tensor]] = {}
+            with torch.enable_grad():
+                bits = torch.zeros(())
+
+                def code(
+                    i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor, y: Tensor = y, values: Any = values
+                ) -> Tensor:
+                    nonlocal bits
+                    exact = ((take(y[:, arch.channels_of(i)], at) - mean) / steps).detach()
+                    k = optimised(exact, index.detach(), table, self.worth[:, None, None, None] * steps**2)
+                    value = (mean.detach() + k * steps).requires_grad_()
+                    values.setdefault(i, []).append(value)
+                    log2 = index / gaussian.SCALES_PER_OCTAVE + gaussian.FIRST_LOG2
+                    # the value stays where it is when its mean moves
+                    bits = bits + gaussian_bits(k + (mean.detach() - mean) / steps, torch.exp2(log2)).sum()
+                    return (value - mean) / steps
+
+                latents = coding.walk(model.decoder, z, self.conditions, *shape, code)
+                cost = bits + self._distortion(latents)
+                flat = [value for i in sorted(values) for value in values[i]]
+                slopes = dict(zip(map(id, flat), torch.autograd.grad(cost, flat), strict=True))
+            better = [
+                put([v.detach() - slopes[id(v)] / curvature for v in values[i]], positions[: len(values[i])], *shape)
+                for i in sorted(values)
+            ]
+            y = y + DAMPING * (torch.cat(better, 1) - y)
+        return y
+
+    def _distortion(self, latents: Tensor) -> Tensor:
+        """Squared error of all images, in bits."""
+        decoded = self.model.decoder.synthesis(latents, self.conditions.plane.expand(-1, 1, *latents.shape[2:]))
+        height, width = self.size
+        error = (decoded - self.x)[:, :, :height, :width]
+        return (self.worth * (error**2).sum((1, 2, 3))).sum()
 
     def _cost(self, y: Tensor, z: Tensor) -> Tensor:
         """Bits of all images, and their squared error in bits."""
@@ -100,10 +164,7 @@ class _Refinement:
             return k
 
         latents = coding.walk(self.model.decoder, z_soft, self.conditions, y.shape[2], y.shape[3], code)
-        decoded = self.model.decoder.synthesis(latents, self.conditions.plane.expand(-1, 1, *y.shape[2:]))
-        height, width = self.size
-        error = (decoded - self.x)[:, :, :height, :width]
-        return bits + (self.worth * (error**2).sum((1, 2, 3))).sum()
+        return bits + self._distortion(latents)
 
     def _relaxed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """A value between floor and ceiling, the nearer to one of them the colder it is, and how far up it is."""

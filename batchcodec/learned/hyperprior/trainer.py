@@ -146,6 +146,9 @@ class Trainer:
         self.random = np.random.default_rng(settings.seed + 1)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.log: list[dict[str, Any]] = []
+        self.caution = 1.0  # factor of the learning rate, lowered whenever training ran away
+        self.best_loss = float("inf")
+        self.good: tuple[dict[str, Any], ...] | None = None
 
     @property
     def done(self) -> float:
@@ -162,7 +165,7 @@ class Trainer:
 
     def train_step(self) -> float:
         """One step; its loss."""
-        rate = self.settings.learning_rate * min(1.0, (self.step + 1) / 200, 2 * (1 - self.done)) + 1e-6
+        rate = self.caution * self.settings.learning_rate * min(1.0, (self.step + 1) / 200, 2 * (1 - self.done)) + 1e-6
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
@@ -209,16 +212,19 @@ class Trainer:
         progress: Callable[[Status], None] | None = None,
         *,
         validate_every: float = 300.0,
+        until: float = 1.0,
     ) -> None:
-        """Train until the time is up; a KeyboardInterrupt leaves a checkpoint behind."""
+        """Train until the time, or this part of it, is up; a KeyboardInterrupt leaves a checkpoint behind."""
         earlier, started = self.seconds, time.monotonic()
         last_checkpoint = last_validation = last_progress = started
         loss = float("nan")
         with numerics(self.settings.threads):
             try:
-                while self.done < 1:
+                while self.done < until:
                     value = self.train_step()
                     loss = value if loss != loss else 0.98 * loss + 0.02 * value
+                    if self.step % 250 == 0:
+                        loss = self.go_back_if_lost(loss)
                     now = time.monotonic()
                     self.seconds = earlier + now - started
                     if now - last_validation > validate_every:
@@ -233,7 +239,22 @@ class Trainer:
             finally:
                 if checkpoint:
                     self.save(checkpoint)
-            self.validate()
+            if until >= 1:
+                self.validate()
+
+    def go_back_if_lost(self, loss: float) -> float:
+        """Remember the state where the loss is sound; else go back to the last that was, and more slowly."""
+        parts: tuple[Any, ...] = (self.model, self.average, self.optimiser)
+        if loss < 1.5 * self.best_loss:
+            self.best_loss = min(self.best_loss, loss)
+            self.good = tuple(copy.deepcopy(part.state_dict()) for part in parts)
+        elif self.good and not loss < 2 * self.best_loss:
+            for part, state in zip(parts, copy.deepcopy(self.good), strict=True):
+                part.load_state_dict(state)
+            self.caution *= 0.7
+            self.log.append({"step": self.step, "seconds": round(self.seconds), "went_back": loss})
+            return self.best_loss
+        return loss
 
     # ---- files
 

@@ -22,6 +22,7 @@ from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from batchcodec.learned.exact import ExactConv2d, straight_through
@@ -105,7 +106,8 @@ class Model(nn.Module):
                 mean, scale = part.parameters_at(take(shared, at), own)
                 residual = (here - mean) / d
                 rounded = torch.round(residual.detach())
-                value = (mean + straight_through(residual, rounded) * d).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+                value = mean + straight_through(residual, rounded) * d
+                value = straight_through(value, value.detach().clamp(-LATENT_LIMIT, LATENT_LIMIT))
                 coded.append(value)
                 ratio = torch.exp2((scale / SCALE_STEPS - log_d).clamp(*LOG_RATIO_RANGE))
                 noisy = residual + torch.rand_like(residual) - 0.5 if noise else rounded
@@ -169,11 +171,15 @@ class Model(nn.Module):
 
 
 def gaussian_bits(value: Tensor, deviation: Tensor) -> Tensor:
-    """-log2 of the mass of a zero-mean Gaussian within half a step of `value`, elementwise."""
+    """-log2 of the mass of a zero-mean Gaussian within half a step of `value`, elementwise.
+
+    Beyond 15 bits it goes on in a line: that is near what an escape costs, and it leads what has strayed back, where the mass
+    itself has no gradient any more (without it, training was seen to run away and not to return).
+    """
     size = value.abs()
     unit = math.sqrt(0.5) / deviation
     mass = 0.5 * (torch.erfc((size - 0.5) * unit) - torch.erfc((size + 0.5) * unit))
-    return -torch.log2(mass.clamp_min(2.0**-15))
+    return -torch.log2(mass.clamp_min(2.0**-15)) + 0.25 * F.relu(size / deviation - 4.5)
 
 
 def _patch(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
