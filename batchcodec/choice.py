@@ -1,66 +1,106 @@
-"""Which codec codes an image: the one that was asked for, or with "auto" one that suits its bit depth."""
+"""Which codec codes an image: the one that was asked for, or with "auto" one that suits its kind and the dataset's size."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from batchcodec.codec import Codec
 from batchcodec.errors import OptionError, UnsupportedImageError
 from batchcodec.registry import Registry
-from batchcodec.types import ImageSpec
+from batchcodec.types import CHANNEL_NAMES, ImageSpec, Item
 
-DEFAULT_CODEC = "avif:quality=60,mosaic=true"
-"""For 8-bit images when none is chosen: visually good, and the best of the classical ones in our measurements."""
+DEFAULT_CODEC = "hyperprior-1:quality=50"
+"""For 8-bit gray and RGB images when none is chosen: exact on every machine. Its weights must not outweigh what it saves."""
+FALLBACK_CODEC = "avif:quality=60,mosaic=true"
+"""For 8-bit images with alpha, and for datasets of few pixels: visually good, and the best of the classical ones."""
 DEFAULT_CODEC_16 = "jxl:lossless=true"
 """For 16-bit images when none is chosen and imagecodecs is installed."""
 FALLBACK_CODEC_16 = "zstd"
 
+FEW_PIXELS = 8_000_000
+"""Below this number of pixels in a dataset, the weights that an archive holds are likely to weigh more than they save."""
+N_SAMPLED = 8
+MANY_SPECS = 4096
+
 
 class CodecChoice:
-    """The codec for each image spec: the one asked for, or with "auto" one for 8-bit and one for 16-bit images."""
+    """The codec for each image spec: the one asked for, or with "auto" one for each kind of image.
 
-    def __init__(self, text: str, model: Path | None, entropy: str | None, plugins: Registry) -> None:
+    Args:
+        text: `name:key=value,...`, or "auto".
+        model: a model file, or the name of a model that `batchcodec.learned.shipped` finds.
+        entropy: entropy coder of a codec that has a choice.
+        plugins: where codecs are found.
+        model_ref: whether archives name their model in place of holding it.
+        n_pixels: of the dataset, where it is known; of few of them "auto" does not put weights into the archive.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        model: Path | None,
+        entropy: str | None,
+        plugins: Registry,
+        *,
+        model_ref: bool = False,
+        n_pixels: int | None = None,
+    ) -> None:
         self._plugins = plugins
-        self._by_text: dict[str, Codec] = {}
         self._text = text
-        self._more: dict[str, Any] = {}
+        self._model: bytes | None = None
+        self._entropy = entropy
+        self._model_ref = model_ref
+        self.n_pixels = n_pixels
+        self._few_pixels = n_pixels is not None and n_pixels < FEW_PIXELS and not model_ref
+        self._made: dict[tuple[str, bytes | None], Codec] = {}
+        # Asked for with each image, and the answer may take reading a model. Bounded: each image may have a size of its own.
+        self._chosen = functools.lru_cache(MANY_SPECS)(self._choose)
+        self.fell_back = False
+        """Whether an image got another codec because the dataset has few pixels."""
         if text == "auto":
             if model is not None:
-                raise OptionError("model", str(model), "a --codec that uses a model, such as autoencoder-1")
+                raise OptionError("model", str(model), "a --codec that uses a model, such as hyperprior-1")
             if entropy is not None:
                 raise OptionError("entropy", entropy, "a --codec that has this choice, such as autoencoder-1")
             return
         codec = plugins.codec_class(text.partition(":")[0])
-        if entropy is not None:
-            if "entropy" not in codec.options_help:
-                raise OptionError("entropy", entropy, f"none: codec {codec.codec_id} has no such choice")
-            self._more["entropy"] = entropy
+        if entropy is not None and "entropy" not in codec.options_help:
+            raise OptionError("entropy", entropy, f"none: codec {codec.codec_id} has no such choice")
+        if model_ref and "model_ref" not in codec.options_help:
+            raise OptionError("model-ref", model_ref, f"none: codec {codec.codec_id} has no such choice")
         if model is not None:
             if not codec.needs_model:
                 raise OptionError("model", str(model), f"none: codec {codec.codec_id} uses no model")
-            self._more["model"] = _read_model(model)
-        elif codec.needs_model:
-            raise OptionError("model", None, f"a model file for {codec.codec_id}; `batchcodec train` makes one")
-        self._make(self._text)
+            self._model = _read_model(model)
+        if self._model is not None or not codec.needs_model:
+            self._make(text, self._model)  # bad options are found before the dataset is read
 
-    def _make(self, text: str) -> Codec:
-        if text not in self._by_text:
-            self._by_text[text] = self._plugins.make_codec(text, **self._more)
-        return self._by_text[text]
+    def _make(self, text: str, model: bytes | None) -> Codec:
+        """One codec for each text and model, so an archive stores each model once."""
+        key = (text, model)
+        if key not in self._made:
+            has = self._plugins.codec_class(text.partition(":")[0]).options_help
+            given = {"model": model, "entropy": self._entropy, "model_ref": self._model_ref or None}
+            more = {name: value for name, value in given.items() if value is not None and (name == "model" or name in has)}
+            self._made[key] = self._plugins.make_codec(text, **more)
+        return self._made[key]
 
     def texts(self) -> dict[int, str]:
         """Text of each codec in use, by its identity."""
-        return {id(codec): text for text, codec in self._by_text.items()}
+        return {id(codec): text for (text, _), codec in self._made.items()}
 
     def for_spec(self, spec: ImageSpec) -> Codec:
         """A codec that holds images of this spec.
 
         Raises:
             UnsupportedImageError: the codec that was asked for does not; the message names others.
+            OptionError: it needs a model, none was given, and it has none for such images.
         """
-        codec = self._automatic(spec) if self._text == "auto" else self._make(self._text)
+        codec = self._chosen(spec)
         try:
             codec.check(spec)
         except UnsupportedImageError as exc:
@@ -68,13 +108,48 @@ class CodecChoice:
             raise UnsupportedImageError(f"{exc}; codecs for such images: {others}", **exc.fields) from exc
         return codec
 
-    def _automatic(self, spec: ImageSpec) -> Codec:
-        if spec.dtype == "uint8":
-            return self._make(DEFAULT_CODEC)
-        return self._make(DEFAULT_CODEC_16 if find_spec("imagecodecs") else FALLBACK_CODEC_16)
+    def _choose(self, spec: ImageSpec) -> Codec:
+        text = self._automatic(spec) if self._text == "auto" else self._text
+        kind = self._plugins.codec_class(text.partition(":")[0])
+        model = self._model
+        if kind.needs_model and model is None:
+            model = kind.default_model(spec)
+            if model is None:
+                made_for = f"{CHANNEL_NAMES.get(spec.channels, spec.channels)} images"
+                raise OptionError(
+                    "model", None, f"a model file for {kind.codec_id} and {made_for}; `batchcodec train` makes one"
+                )
+        return self._make(text, model)
+
+    def _automatic(self, spec: ImageSpec) -> str:
+        if spec.dtype != "uint8":
+            return DEFAULT_CODEC_16 if find_spec("imagecodecs") else FALLBACK_CODEC_16
+        if spec.channels not in (1, 3):
+            return FALLBACK_CODEC
+        self.fell_back |= self._few_pixels
+        return FALLBACK_CODEC if self._few_pixels else DEFAULT_CODEC
 
 
-def _read_model(path: Path) -> bytes:
-    from batchcodec.learned import model_file
+def estimated_pixels(dataset: Sequence[Item], preprocess: Callable[[Item], Item]) -> int | None:
+    """About the pixels of a dataset, going by its first images; None if none of them can be read.
 
-    return model_file.read(path)
+    It reads no more than it takes to know that they are not few. It takes the first items, although others say more of a
+    dataset that is sorted by size: compressed streams can only be read forwards, so an item in the middle costs half a pass.
+    """
+    if len(dataset) >= FEW_PIXELS:
+        return len(dataset)
+    sizes: list[int] = []
+    for index in range(min(N_SAMPLED, len(dataset))):
+        # Whatever is wrong with an item is told when it is packed.
+        with contextlib.suppress(Exception):
+            height, width = preprocess(dataset[index]).pixels.shape[:2]
+            sizes.append(height * width)
+            if sum(sizes) >= FEW_PIXELS:
+                break
+    return len(dataset) * sum(sizes) // len(sizes) if sizes else None
+
+
+def _read_model(name: Path) -> bytes:
+    from batchcodec.learned import shipped
+
+    return shipped.read(name)

@@ -9,29 +9,44 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
 import signal
 import sys
 import time
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from batchcodec.cli_options import (
+    ArchiveArgument,
+    AspectOption,
+    ForceFlag,
+    FormatOption,
+    Frames,
+    FramesOption,
+    JsonFlag,
+    KeyOption,
+    LabelKeyOption,
+    ModeOption,
+    OnError,
+    ProgressFlag,
+    QuietFlag,
+    ResampleOption,
+    SizeOption,
+    SourceArgument,
+    VerboseFlag,
+    counting,
+    preprocessing,
+)
+from batchcodec.cli_train import train_command
 from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
-from batchcodec.errors import BatchcodecError, OptionError, OutputError
+from batchcodec.errors import BatchcodecError, OptionError
 from batchcodec.pack import PackOptions, PackStatus, pack
-from batchcodec.preprocess import Preprocess, parse_size
 from batchcodec.registry import registry
 from batchcodec.report import text
 from batchcodec.unpack import UnpackOptions, unpack
 from batchcodec.version import __version__
-
-INTERRUPTED = 130
-
 
 app = typer.Typer(
     cls=Group,
@@ -42,43 +57,6 @@ app = typer.Typer(
     help="Image datasets in one file: learned and classical codecs, random access, checked at every read.",
     epilog="Exit codes: 1 other, 2 usage, 3 input, 4 archive, 5 codec, 6 plugin, 130 interrupted.",
 )
-
-
-class OnError(StrEnum):
-    """What to do with items that fail."""
-
-    fail = "fail"
-    skip = "skip"
-
-
-class Frames(StrEnum):
-    """Frames of animated images."""
-
-    first = "first"
-    all = "all"
-
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
-ForceFlag = Annotated[bool, typer.Option("--force", "-f", help="Replace what exists.")]
-ProgressFlag = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr.", show_default="on a terminal")
-]
-FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the source; see `batchcodec formats`.")]
-KeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the images.")]
-LabelKeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the labels.")]
-SizeOption = Annotated[str, typer.Option(help="native, N (square) or WIDTHxHEIGHT.")]
-ResampleOption = Annotated[str, typer.Option(help="nearest, box, bilinear, hamming, bicubic or lanczos.")]
-FitOption = Annotated[str, typer.Option(help="How another aspect ratio meets --size: stretch, crop or pad.")]
-ModeOption = Annotated[str, typer.Option(help="keep, gray or rgb.")]
-FramesOption = Annotated[Frames, typer.Option(help="Frames of animated and multi-page files.")]
-ArchiveArgument = Annotated[Path, typer.Argument(help="A .cpack archive.", show_default=False)]
-SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, tar or another dataset.", show_default=False)]
-
-
-def _preprocess(size: str, resample: str, fit: str, mode: str) -> Preprocess:
-    return Preprocess(parse_size(size), resample, fit, mode)  # type: ignore[arg-type]  # checked when it is made
 
 
 def _show_version(value: bool) -> None:
@@ -105,6 +83,7 @@ def _main(
     "pack",
     epilog=examples(
         "pack ./images out.cpack",
+        "pack photos/ p.cpack --codec hyperprior-1:quality=70,effort=5",
         "pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
         "pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors",
     ),
@@ -113,13 +92,18 @@ def _pack(
     source: SourceArgument,
     target: Annotated[Path, typer.Argument(help="The archive to write.", show_default=False)],
     codec: Annotated[
-        str, typer.Option("--codec", "-c", help="name:key=value,...; see `batchcodec codecs`. auto chooses by bit depth.")
+        str, typer.Option("--codec", "-c", help="name:key=value,...; see `batchcodec codecs`. auto chooses by the images.")
     ] = "auto",
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model file, for a codec that needs one.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Model of a learned codec: a file, or a name such as photo-rgb.")
+    ] = None,
+    model_ref: Annotated[
+        bool, typer.Option("--model-ref", help="Name the model in the archive and leave it out; reading then needs it.")
+    ] = False,
     entropy: Annotated[str | None, typer.Option(help="Entropy coder of a learned codec: none, zstd, huffman or rans.")] = None,
     size: SizeOption = "native",
     resample: ResampleOption = "bicubic",
-    fit: FitOption = "stretch",
+    aspect: AspectOption = "stretch",
     mode: ModeOption = "keep",
     frames: FramesOption = Frames.first,
     metadata: Annotated[bool, typer.Option("--metadata", help="Keep EXIF and ICC profiles as attributes.")] = False,
@@ -145,7 +129,8 @@ def _pack(
         codec=codec,
         model=model,
         entropy=entropy,
-        preprocess=_preprocess(size, resample, fit, mode),
+        model_ref=model_ref,
+        preprocess=preprocessing(size, resample, aspect, mode),
         group_items=group,
         on_error=on_error.value,
         force=force,
@@ -181,6 +166,9 @@ def _unpack(
         str, typer.Option(help="How image files are written: png (lossless), keep (as the names say), webp, ...")
     ] = "png",
     on_error: Annotated[OnError, typer.Option(help="At damaged groups: stop, or leave them out and list them.")] = OnError.fail,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Decode hyperprior-1 with the small reference decoder: without torch, slowly.")
+    ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -194,19 +182,15 @@ def _unpack(
     elif to and (suffixes := registry().format_class(to).suffixes) and not target.suffix:
         target = target.with_name(target.name + suffixes[0])
     options = UnpackOptions(
-        to=to, force=force, on_error=on_error.value, format_options=FormatOptions(image_format=image_format)
+        to=to,
+        force=force,
+        on_error=on_error.value,
+        reference=reference,
+        format_options=FormatOptions(image_format=image_format),
     )
     with output.bar(None, "image") as bar:
-        report = unpack(archive, target, options, progress=_counting(bar))
+        report = unpack(archive, target, options, progress=counting(bar))
     output.result(report, text.unpack_text(report))
-
-
-def _counting(bar: Any) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show
 
 
 @app.command(
@@ -238,7 +222,7 @@ def _report(
         if path is not None and path.exists() and not force:
             raise OptionError(option, str(path), "a file that does not exist yet, or --force")
     with output.bar(None, "image") as bar:
-        found = report(archive, against, format_id=format_id, progress=_counting(bar))
+        found = report(archive, against, format_id=format_id, progress=counting(bar))
     if csv_file is not None:
         _write_csv(csv_file, found.items)
     if figure is not None and against is not None:
@@ -295,128 +279,13 @@ def _ls(
         output.result(rows, "\n".join(lines))
 
 
-@app.command(
+app.command(
     "train",
-    epilog=examples("train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5"),
-)
-def _train(
-    source: SourceArgument,
-    target: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)],
-    latent: Annotated[int, typer.Option(help="Channels of the latents; 12, 24 and 32 in the paper.")] = 12,
-    width: Annotated[str, typer.Option(help="Channels after each of the three stride-2 stages.")] = "32,64,128",
-    rate_weight: Annotated[
-        float,
-        typer.Option(
-            help="Weight of bits per pixel in the loss: higher is smaller and coarser; 0 leaves the rate out, like the paper."
-        ),
-    ] = 2.5,
-    minutes: Annotated[float | None, typer.Option(help="How long to train.", show_default="--epochs decides")] = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 20,
-    batch: Annotated[int, typer.Option(help="Images of one step.")] = 16,
-    crop: Annotated[int, typer.Option(help="Side of the random crops that larger images are trained on.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
-    validation: Annotated[float, typer.Option(help="Part of the images that is held out, 1,000 at most.")] = 0.05,
-    size: SizeOption = "native",
-    resample: ResampleOption = "bicubic",
-    fit: FitOption = "stretch",
-    mode: ModeOption = "keep",
-    format_id: FormatOption = None,
-    key: KeyOption = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, split, crops and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int, typer.Option(min=0, max=1024, help="CPU threads; 0 takes one or all, whichever is faster now.")
-    ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint if it is there.")] = False,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
-    quiet: QuietFlag = False,
-    verbose: VerboseFlag = False,
-    progress: ProgressFlag = None,
-) -> None:
-    """Train the paper's autoencoder on a dataset. Ctrl-C stops early and keeps the best so far."""
-    from batchcodec.learned.data import load_images
-    from batchcodec.learned.model_file import checkpoint_path
-
-    output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
-    if target.exists() and not (force or (resume and checkpoint_path(target).exists())):
-        finished = "nothing is left to resume; " if resume else ""
-        raise OptionError(
-            "output", str(target), f"a file that does not exist yet, or --force to replace it ({finished}it exists)"
-        )
-    if not target.parent.is_dir():
-        raise OutputError(target, "its directory does not exist")
-    preprocess = _preprocess(size, resample, fit, mode)
-    with output.bar(None, "image") as bar:
-        bar.set_description("reading")
-        unreadable: list[BatchcodecError] = []
-        images = load_images(
-            source,
-            preprocess,
-            format_id=format_id,
-            format_options=FormatOptions(key=key),
-            seed=seed,
-            progress=_counting(bar),
-            on_unreadable=unreadable.append,
-        )
-    if unreadable:
-        print(f"warning: {len(unreadable):,} images left out that cannot be read, such as {unreadable[0]}", file=sys.stderr)
-    # These import torch, so they come after the source is known to be good.
-    from batchcodec.learned.settings import TrainOptions, TrainStatus
-    from batchcodec.learned.train import train
-
-    options = TrainOptions(
-        latent=latent,
-        widths=_three_numbers(width),
-        rate_weight=rate_weight,
-        minutes=minutes,
-        epochs=epochs,
-        batch=batch,
-        crop=crop,
-        learning_rate=learning_rate,
-        validation=validation,
-        seed=seed,
-        device=device,
-        threads=threads,
-    )
-    with output.bar(1000, "") as bar:
-        bar.bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-
-        def show(status: TrainStatus) -> None:
-            bar.set_postfix_str(
-                f"step {status.step}, loss {status.loss:.3f}, validation {_at_rate(status)}, "
-                f"{status.images_per_second:,.0f} images/s",
-                refresh=False,
-            )
-            bar.update(round(1000 * status.done) - bar.n)
-
-        found = train(images, target, options, resume=resume, progress=show)
-    for row in found.log:
-        output.detail(str(row))
-    output.result(
-        found,
-        f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
-        f"{found.n_train:,} images; validation ({found.n_validation:,}) {_at_rate(found)}",
-    )
-    if found.interrupted:
-        print("interrupted: the best so far is kept; --resume goes on", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED)
-
-
-def _at_rate(status: Any) -> str:
-    """Quality, and the estimated rate where there is one."""
-    rate = "" if math.isnan(status.bits_per_pixel) else f" at about {status.bits_per_pixel:.3f} bits per pixel"
-    return f"{status.psnr:.2f} dB{rate}"
-
-
-def _three_numbers(value: str) -> tuple[int, int, int]:
-    try:
-        a, b, c = (int(part) for part in value.split(","))
-    except ValueError as exc:
-        raise OptionError("width", value, "three numbers such as 32,64,128") from exc
-    if not all(1 <= n <= 4096 for n in (a, b, c)):
-        raise OptionError("width", value, "numbers from 1 to 4096")
-    return a, b, c
+    epilog=examples(
+        "train photos/ -o mine.safetensors --codec hyperprior-1 --from photo-rgb --minutes 30",
+        "train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5",
+    ),
+)(train_command)
 
 
 @app.command("plugins")

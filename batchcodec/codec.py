@@ -42,7 +42,8 @@ class Codec(ABC):
         options_help: option name to one line that says its values and default.
         dtypes: element types that it takes.
         channels: numbers of channels that it takes.
-        needs_model: whether `pack` must be given a model file; its bytes are the keyword `model` of the constructor.
+        needs_model: whether it works with a model, whose bytes are the keyword `model` of the constructor: the file that `pack`
+            is given, or else what `default_model` says.
     """
 
     codec_id: ClassVar[str]
@@ -71,6 +72,11 @@ class Codec(ABC):
                 codec=self.codec_id,
                 spec=str(spec),
             )
+
+    @classmethod
+    def default_model(cls, spec: ImageSpec) -> bytes | None:
+        """The model for images of this spec when none is given; None if one must be given. Equal specs give equal bytes."""
+        return None
 
     def fit(self, images: Sequence[Pixels], *, seconds: float, progress: Progress | None = None) -> None:  # noqa: B027
         """Adapt to these images ([H, W, C] each) for about so many seconds. Optional: the default does nothing."""

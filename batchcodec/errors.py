@@ -23,6 +23,7 @@
     |  |- UnsupportedImageError         5   the codec cannot hold images of this kind (16 bits, alpha, ...)
     |  |- PayloadError                  5   a payload is not what this codec writes
     |  |- ModelError                    5   a model file is damaged or does not fit
+    |  |- InexactMachineError           5   this machine does not compute the numbers that a model was made with
     |  `- DriftError                    5   decoding gave other pixels than those that were packed
     `- PluginError                      6   a plugin cannot be loaded
        `- PluginConflictError           6   two plugins claim one id
@@ -207,6 +208,19 @@ class PayloadError(CodecError):
 
 class ModelError(CodecError):
     """A model file is damaged, of another kind, or does not fit the images."""
+
+
+class InexactMachineError(CodecError):
+    """The self-check of a model gave other numbers: this machine or its libraries are not exact, or the model is damaged."""
+
+    def __init__(self, found: int, expected: int) -> None:
+        super().__init__(
+            f"the model's self-check gave {found:016x}, expected {expected:016x}: this machine or its torch does not compute "
+            "integers exactly in float32, or the model is damaged; nothing was decoded. "
+            "`unpack --reference` decodes without torch",
+            found=f"{found:016x}",
+            expected=f"{expected:016x}",
+        )
 
 
 class DriftError(CodecError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from batchcodec.archive.reader import NOTES
 from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead
 from batchcodec.archive.writer import ArchiveWriter, ByteCount
 from batchcodec.atomic import atomic_file
-from batchcodec.choice import CodecChoice
+from batchcodec.choice import FALLBACK_CODEC, CodecChoice, estimated_pixels
 from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import (
@@ -49,6 +49,8 @@ from batchcodec.version import __version__
 GROUP_PIXELS = 1 << 20
 MAX_DEFAULT_ITEMS = 4096
 BUFFER_BYTES = 32 << 20
+MUCH_MODEL = 0.2
+"""Part of an archive above which its weights are worth a word."""
 MAX_LISTED = 10_000
 """Skipped items that the archive itself lists, with the first characters of name and reason; the report has all."""
 
@@ -59,7 +61,8 @@ class PackOptions:
 
     Attributes:
         codec: `name:key=value,...`, or "auto".
-        model: a model file for a codec that needs one.
+        model: a model file for a codec that works with one, or the name of a model; see `batchcodec.learned.shipped`.
+        model_ref: the archive names its model by hash and name in place of holding it.
         entropy: entropy coder of a codec that has a choice.
         preprocess: size and mode.
         group_items: images of a full group; by default about a million pixels.
@@ -73,6 +76,7 @@ class PackOptions:
     codec: str = "auto"
     model: Path | None = None
     entropy: str | None = None
+    model_ref: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
     group_items: int | None = None
     on_error: str = "fail"
@@ -109,6 +113,7 @@ class PackReport:
         raw_bytes: of the coded pixels without compression.
         notes: what reading and preprocessing changed, with the number of items.
         ignored: files of the source that are no images.
+        advice: what was decided by the dataset's size, and what would make the archive smaller, a sentence each.
     """
 
     source: str
@@ -128,6 +133,7 @@ class PackReport:
     notes: dict[str, int]
     skipped: list[Skipped]
     ignored: int
+    advice: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def pack(
     dataset = reader.read(source)
     if not len(dataset):
         raise EmptyDatasetError(source, "there is no image in it")
-    packing = _Packing(source, options, CodecChoice(options.codec, options.model, options.entropy, plugins))
+    packing = _Packing(source, options, _choice(dataset, options, plugins))
     with atomic_file(target) as file:
         writer = ArchiveWriter(file)
         writer.add_meta(
@@ -203,11 +209,19 @@ def pack(
         return packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
 
 
+def _choice(dataset: Sequence[Item], options: PackOptions, plugins: Registry) -> CodecChoice:
+    n_pixels = None
+    if options.codec == "auto" and not options.model_ref:  # a model that is only named weighs nothing
+        n_pixels = estimated_pixels(dataset, options.preprocess)
+    return CodecChoice(options.codec, options.model, options.entropy, plugins, model_ref=options.model_ref, n_pixels=n_pixels)
+
+
 class _Packing:
     """The state of one run."""
 
     def __init__(self, source: Path, options: PackOptions, choice: CodecChoice) -> None:
         self.source, self.options, self.choice = source, options, choice
+        self.can_refer = False
         self.open_groups: dict[ImageSpec, _Group] = {}
         self.buffered = 0
         self.buffer_bytes = BUFFER_BYTES
@@ -317,6 +331,7 @@ class _Packing:
         self.n_groups += 1
         self.codecs[self.choice.texts()[id(coded.codec)]] += len(coded.rows)
         self.lossless &= coded.codec.lossless
+        self.can_refer |= "model_ref" in coded.codec.options_help
         self.squared_error += coded.squared_error
         self.n_samples += int(np.prod(coded.head.spec.shape))
         self.psnr_sum += sum(coded.psnr)
@@ -357,7 +372,22 @@ class _Packing:
             notes=dict(self.notes.most_common()),
             skipped=self.skipped,
             ignored=ignored,
+            advice=self._advice(count),
         )
+
+    def _advice(self, count: ByteCount) -> list[str]:
+        advice = []
+        if self.choice.fell_back:
+            advice.append(
+                f"few pixels: about {self.choice.n_pixels:,}, so {FALLBACK_CODEC} is taken: the weights of the default codec "
+                "would outweigh what it saves"
+            )
+        if self.can_refer and count.model > MUCH_MODEL * count.total:
+            advice.append(
+                f"the weights are {count.model / count.total:.0%} of the archive: --model-ref would leave them out, and "
+                "reading would take the same model"
+            )
+        return advice
 
 
 def _code(codec: Codec, group: _Group) -> _Coded:

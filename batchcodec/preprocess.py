@@ -3,8 +3,9 @@
 Nothing happens by default (`--size native --mode keep`). What happens is recorded in the archive and counted in the report.
 
 - `mode`: `gray` and `rgb` put alpha over white first. Gray is ITU-R 601 luma, as Pillow has it: 0.299 R + 0.587 G + 0.114 B.
-- `fit`: how an image meets a size of another aspect ratio. `stretch` resizes both sides on their own; `crop` cuts the largest
-  middle part of the wanted aspect ratio out, then resizes it; `pad` resizes until it fits and fills up with black around it.
+- `fit` (`--aspect`): how an image meets a size of another aspect ratio. `stretch` resizes both sides on their own; `crop` cuts
+  the largest middle part of the wanted aspect ratio out, then resizes it; `pad` resizes until it fits and fills up with black
+  around it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         _one_of("resample", self.resample, Resample)
-        _one_of("fit", self.fit, Fit)
+        _one_of("aspect", self.fit, Fit)
         _one_of("mode", self.mode, Mode)
         if self.size is not None and self.size[0] * self.size[1] > MAX_PIXELS:
             raise OptionError("size", f"{self.size[0]}x{self.size[1]}", f"at most {MAX_PIXELS} pixels")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchcodec.archive.reader import Archive
+from batchcodec.archive.wire import CodecRecord
+from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
 from batchcodec.registry import Registry, registry
@@ -24,12 +26,14 @@ class UnpackOptions:
         to: format id; by default told by the target's suffix, a folder when it has none.
         force: replace existing files. An existing folder is added to, never emptied.
         on_error: "fail" at the first damaged group, or "skip" and list what is lost.
+        reference: decode `hyperprior-1` with the reference decoder, which needs no torch; slow.
         format_options: how files are written.
     """
 
     to: str | None = None
     force: bool = False
     on_error: str = "fail"
+    reference: bool = False
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
     def __post_init__(self) -> None:
@@ -77,7 +81,7 @@ def unpack(
         target = target.resolve()
     if target.exists() and source.exists() and target.samefile(source):
         raise OptionError("target", str(target), "another path than the archive's own")
-    with Archive(source, plugins.restore) as archive:
+    with Archive(source, _reference(plugins) if options.reference else plugins.restore) as archive:
         writer = plugins.format_for_target(target, options.format_options, options.to)
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         if occupied and not options.force:
@@ -115,6 +119,24 @@ def unpack(
                 raise
         n_rounded = len(archive.rounded_groups)
     return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed)
+
+
+def _reference(plugins: Registry) -> Callable[[CodecRecord], Codec]:
+    """Restores codecs like the registry, but `hyperprior-1` as its reference decoder."""
+
+    def restore(record: CodecRecord) -> Codec:
+        from batchcodec.learned import shipped
+        from batchcodec.learned.hyperprior.codec import HyperpriorCodec, model_reference
+        from batchcodec.reference import ReferenceHyperprior
+
+        if record.codec_id != HyperpriorCodec.codec_id:
+            return plugins.restore(record)
+        named = model_reference(record.config)
+        if named is None or record.model:
+            return ReferenceHyperprior.restore(record.config, record.model)
+        return ReferenceHyperprior.restore({}, shipped.find_stored(*named))
+
+    return restore
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Train the `hyperprior-1` model that `benchmarks/fashion.py` measures, on the 60,000 training images of Fashion-MNIST at 64x64.
+"""Train the model that `benchmarks/fashion.py` measures, on the 60,000 training images of Fashion-MNIST at 64x64.
 
     python benchmarks/train_fashion.py --minutes 65              # into benchmarks/models/fashion64-hyperprior.safetensors
     python benchmarks/train_fashion.py --minutes 130 --resume    # go on

@@ -22,8 +22,8 @@ from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
 from batchcodec.preprocess import Preprocess
 
 RECIPES = {
-    "photo-rgb": ("rgb", *profile("small", 3), Settings(learning_rate=1.2e-3, coarsest=120, finest=8, flip=True)),
-    "photo-gray": ("gray", *profile("small", 1), Settings(learning_rate=1.2e-3, coarsest=120, finest=8, flip=True)),
+    "photo-rgb": ("rgb", *profile("small", 3), Settings(learning_rate=1.5e-3, coarsest=120, finest=8, flip=True)),
+    "photo-gray": ("gray", *profile("small", 1), Settings(learning_rate=1.5e-3, coarsest=120, finest=8, flip=True)),
 }
 SHIPPED = Path(__file__).parent.parent / "batchcodec" / "models"
 

@@ -44,6 +44,8 @@ This page is the output of `--help`; `python docs/generate_cli.py` writes it. Wh
 
 `BATCHCODEC_PLUGINS=a,b` in the environment loads, of the plugins from other packages, only those named; empty means none.
 
+`BATCHCODEC_MODELS=folder:folder` lists folders in which models are looked for by name, after those of the package.
+
 See also: [images](images.md), how pictures are read and written; [training](training.md); [plugins](plugins.md).
 """
 

@@ -109,6 +109,37 @@ def tiny_rgb_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _trained(tmp_path_factory.mktemp("model") / "rgb.safetensors", images)
 
 
+@pytest.fixture(scope="session")
+def hyperprior_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models `tiny-gray` and `tiny-rgb` of `hyperprior-1`: the linear start of the smallest networks."""
+    from batchcodec.learned.hyperprior.architecture import Architecture
+    from batchcodec.learned.hyperprior.trainer import Settings, Trainer
+
+    folder = tmp_path_factory.mktemp("models")
+    small = {"slices": (4, 12), "width": 0, "blocks": 0, "fine_width": 4, "fine_blocks": 0, "hyper": 4, "anchors": 3}
+    for name, channels in (("tiny-gray", 1), ("tiny-rgb", 3)):
+        images = [picture((32, 32, channels), i) for i in range(24)]
+        arch = Architecture(channels=channels, hyper_width=8, context_width=8, **small)
+        encoder = {"width": 8, "blocks": 0, "fine_width": 8}
+        trainer = Trainer(images, Settings(crop=32, batch=4), arch=arch, encoder=encoder)
+        (folder / f"{name}.safetensors").write_bytes(trainer.release(name=name))
+    return folder
+
+
+@pytest.fixture
+def tiny_shipped(hyperprior_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that stands for the package's models in this process: `photo-gray` and `photo-rgb`, tiny ones."""
+    from batchcodec.learned import shipped
+
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    for kind in ("gray", "rgb"):
+        (folder / f"photo-{kind}.safetensors").write_bytes((hyperprior_models / f"tiny-{kind}.safetensors").read_bytes())
+    monkeypatch.setattr(shipped, "PACKAGE_FOLDER", folder)
+    monkeypatch.delenv(shipped.VARIABLE, raising=False)
+    return folder
+
+
 def _trained(path: Path, images: list[Pixels]) -> Path:
     from batchcodec.learned.train import TrainOptions, train
 

@@ -141,7 +141,7 @@ def values_split(
     symbols: NDArray[np.uint16],
     escapes: NDArray[np.uint8],
 ) -> int:
-    """Fill `symbols` [n] and `escapes` (at least 5 n bytes would always do); returns the number of escape bytes, or -1 if full."""
+    """Fill `symbols` [n] and `escapes` (5 n + 5 bytes always do); returns the number of escape bytes, or -1 if it is full."""
     at = 0
     room = len(escapes) - 5
     for j in range(len(values)):
@@ -176,7 +176,7 @@ def values_decode(
     place: NDArray[np.int64],
     values: NDArray[np.int32],
 ) -> int:
-    """Fill `values` with the next symbols of a stream; `states` [2] and `place` [3] (words, escapes, lane) go on from call to call.
+    """Fill `values` with the next symbols of a stream; `states` [2] and `place` [3] (words, escapes, lane) go on between calls.
 
     `words` has one more word at its end, which is read but never used by a sound stream.
     """
@@ -211,7 +211,7 @@ def values_decode(
                 if byte < 128:
                     break
             s += rest
-            if s >= 1 << 32:
+            if s >= (1 << 32) - 1:  # -2^31 and beyond
                 return BAD_ESCAPE
         values[j] = (s + 1) >> 1 if s & 1 else -(s >> 1)
     place[0], place[1], place[2] = at, escape, lane

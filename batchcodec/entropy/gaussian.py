@@ -19,6 +19,7 @@ Everything is integer arithmetic, so the bank is the same on every machine. Numb
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from math import isqrt
 
 import numpy as np
@@ -82,7 +83,7 @@ def frequencies() -> tuple[U32, ...]:
             ends.append(_SQRT_PI_HALF if beyond else _scaled_erf(2 * k + 1, inverse_root2))
         drop = _F - _COUNT_BITS
         sizes = [2 * ends[0] >> drop]
-        for low, high in zip(ends[:-1], ends[1:], strict=True):
+        for low, high in pairwise(ends):
             sizes += [max(0, high - low) >> drop] * 2
         sizes.append(max(0, _SQRT_PI_HALF - ends[-1]) * 2 >> drop)
         rows.append(quantise_counts(np.array([sizes], np.int64))[0])

@@ -1,7 +1,7 @@
 """Signed integers coded with a bank of tables of different sizes; what lies beyond a table escapes into bytes of its own.
 
-This is what learned codecs code latents with. The integer v becomes z = 2 v - 1 for v > 0 and z = -2 v for v <= 0. A table with m
-symbols codes z < m - 1 as itself; its last symbol, m - 1, is the escape, and z - (m - 1) goes to the escape bytes: 7 bits
+This is what learned codecs code latents with. The integer v becomes z = 2 v - 1 for v > 0 and z = -2 v for v <= 0. A table
+of m symbols codes z < m - 1 as itself; its last symbol, m - 1, is the escape, and z - (m - 1) goes to the escape bytes: 7 bits
 a byte, low bits first, the top bit set in all bytes but the last (LEB128). |v| is below 2^31.
 
 The symbols are one rANS stream (see `batchcodec.entropy.rans`; the bytes are those of a bank whose rows are filled up with
@@ -120,7 +120,7 @@ class Decoder:
         self._states = np.full(_LANES, 1 << 16, np.uint64)
         self._place = np.zeros(3, np.int64)
         self._n = len(words) // 2
-        self._started = False
+        self._lanes = 0  # not known yet
 
     def _start(self, n_values: int) -> None:
         """The first states: two, or one if the whole stream is one symbol, which only its length tells."""
@@ -132,7 +132,7 @@ class Decoder:
             if self._states[k] < 1 << 16:
                 raise PayloadError("rANS data: a first state is too small")
         self._place[0] = 2 * lanes
-        self._started = True
+        self._lanes = lanes
 
     def take(self, index: Integers) -> NDArray[np.int32]:
         """The next values, int32 [n], coded with the tables that `index` [n] names.
@@ -146,8 +146,10 @@ class Decoder:
         if len(index):
             from batchcodec.entropy import _kernels  # numba is slow to load
 
-            if not self._started:
+            if not self._lanes:
                 self._start(len(index))
+            elif self._lanes < _LANES:
+                raise PayloadError("rANS data: they end after one symbol")
             bank = self._bank
             found = _kernels.values_decode(
                 self._words, self._escapes, index, bank.cdfs, bank.sizes, bank.buckets, self._states, self._place, values

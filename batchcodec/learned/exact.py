@@ -6,8 +6,8 @@ reaches 2^24 units. The layers here keep to that:
 - *Weights* are int8 steps of a power of two that each output channel has of its own.
 - *Activations* are integers in units of 2^-4 (`GRID_BITS`), rounded (ties to even) and clamped after each layer.
 - *Bounds*: of each output channel, sum |weight| * max |input| + |bias| stays below 2^24 units. The step of a channel is the
-  finest for which that and the range of int8 hold, so training cannot leave the bound; `check_bound` proves it when a
-  decoder is built from a file, and refuses otherwise.
+  finest for which that and the range of int8 hold, so training keeps the bound as long as weights are of any sensible size;
+  `check_bound` proves it when a decoder is built from a file, and refuses otherwise.
 - *Activation function*: LeakyReLU with slope 1/8, a power of two.
 
 Scaling by powers of two is exact in floating point, so what is trained, with straight-through gradients, **is** the decoder:
@@ -59,7 +59,7 @@ def rounded(x: Tensor, bits: int, limit: int) -> Tensor:
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """`value` going forwards, the gradient of `x` going backwards."""
-    return x + (value - x).detach()
+    return value.detach() + (x - x.detach())  # adds an exact 0; x + (value - x) would round where they lie far apart
 
 
 class _QuantisedWeight(torch.autograd.Function):
@@ -92,7 +92,10 @@ class ExactConv2d(nn.Conv2d):
         self, n_in: int, n_out: int, kernel: int, *, max_input: int = ACT_LIMIT, input_bits: int = GRID_BITS, exact: bool = True
     ) -> None:
         super().__init__(n_in, n_out, kernel, padding=kernel // 2)
+        if n_in * kernel**2 / 2 >= 0.5 * ACCUMULATOR / max_input:
+            raise ValueError(f"{n_in} channels of {kernel}x{kernel} taps leave no room for weights below 2^24")
         self.max_input, self.input_bits, self.exact = max_input, input_bits, exact
+        self.weight_limit = MAX_WEIGHT  # fewer levels weigh less in an archive
         self.frozen_shift: Tensor | None = None
         self.low_precision = False  # while training only: twice as fast, and off by a rounding now and then
 
@@ -106,7 +109,7 @@ class ExactConv2d(nn.Conv2d):
         # Rounding moves each weight by half a step at most, so the rounded sum is at most sum * 2^shift + taps / 2. A
         # quarter of the accumulator is left for the bias and for what a residual block adds.
         room = (0.75 * ACCUMULATOR / self.max_input - taps / 2) / size.sum(1).clamp_min(1e-12)
-        finest = torch.minimum((MAX_WEIGHT + 0.499) / size.amax(1).clamp_min(1e-12), room)
+        finest = torch.minimum((self.weight_limit + 0.499) / size.amax(1).clamp_min(1e-12), room)
         return torch.floor(torch.log2(finest)).clamp_(MIN_SHIFT, MAX_SHIFT)
 
     def quantised(self) -> tuple[Tensor, Tensor]:
@@ -171,6 +174,42 @@ _users = 0
 _saved: dict[str, Any] = {}
 
 
+def _precisions() -> list[Any]:
+    """Where torch 2.9 and later keep the precision of float32, besides the two older settings."""
+    backends = torch.backends
+    places = [(backends.mkldnn, "conv"), (backends.mkldnn, "matmul"), (backends.mkldnn, "rnn"), (backends.cudnn, "conv")]
+    places += [(backends.cudnn, "rnn"), (backends.cuda, "matmul")]
+    found = [getattr(module, name, None) for module, name in places]
+    return [place for place in found if hasattr(place, "fp32_precision")]
+
+
+def _pin() -> None:
+    _saved["nnpack"] = torch.backends.nnpack.set_flags(False)[0]  # type: ignore[no-untyped-call]
+    _saved["precisions"] = [place.fp32_precision for place in _precisions()]
+    for name, read in (
+        ("precision", torch.get_float32_matmul_precision),
+        ("tf32", lambda: torch.backends.cudnn.allow_tf32),
+    ):
+        try:
+            _saved[name] = read()
+        except RuntimeError:  # the process uses the newer settings, and torch does not let both be read then
+            _saved[name] = None
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for place in _precisions():
+        place.fp32_precision = "ieee"
+
+
+def _unpin() -> None:
+    torch.backends.nnpack.set_flags(_saved["nnpack"])  # type: ignore[no-untyped-call]
+    if _saved["precision"] is not None:
+        torch.set_float32_matmul_precision(_saved["precision"])
+    if _saved["tf32"] is not None:
+        torch.backends.cudnn.allow_tf32 = _saved["tf32"]
+    for place, precision in zip(_precisions(), _saved["precisions"], strict=True):
+        place.fp32_precision = precision
+
+
 @contextlib.contextmanager
 def numerics(threads: int = 1) -> Iterator[None]:
     """What exactness asks of torch, and so many threads for this call; the caller's settings are put back.
@@ -183,15 +222,11 @@ def numerics(threads: int = 1) -> Iterator[None]:
     global _users
     with _lock:
         if not _users:
-            _saved["nnpack"] = torch.backends.nnpack.set_flags(False)[0]  # type: ignore[no-untyped-call]
-            _saved["precision"] = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
-            _saved["tf32"] = torch.backends.cudnn.allow_tf32
-            torch.backends.cudnn.allow_tf32 = False
+            _pin()
         _users += 1
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)  # a setting of the calling thread; groups run side by side, which scales better
     try:
+        torch.set_num_threads(threads)  # a setting of the calling thread; groups run side by side, which scales better
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
@@ -199,6 +234,4 @@ def numerics(threads: int = 1) -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
-                torch.backends.nnpack.set_flags(_saved["nnpack"])  # type: ignore[no-untyped-call]
-                torch.set_float32_matmul_precision(_saved["precision"])
-                torch.backends.cudnn.allow_tf32 = _saved["tf32"]
+                _unpin()

@@ -1,8 +1,8 @@
 """Model files: safetensors with one JSON document in the metadata, under the key `batchcodec`.
 
 The document has `codec` (the codec id), `config` (what `Codec.restore` needs) and, in files that `train` writes, `training`
-(settings and figures). Nothing in it is code, and nothing is trusted: the header is capped by safetensors, and the codec
-checks every shape before it builds a network.
+(settings and figures). What archives store has its int8 weights packed, see `packed_weights`. Nothing in it is code, and
+nothing is trusted: the header is capped by safetensors, and the codec checks every shape before it builds a network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchcodec.errors import ModelError
+from batchcodec.learned import packed_weights
+from batchcodec.learned.packed_weights import Unpacker
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -31,8 +33,8 @@ def dump(tensors: Tensors, document: dict[str, Any]) -> bytes:
     return blob
 
 
-def parse(blob: bytes) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors and the document of safetensors bytes.
+def parse(blob: bytes, unpacker: Unpacker | None = None) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors and the document of safetensors bytes; packed weights are unpacked, by `unpacker` if it is given.
 
     Raises:
         ModelError: not safetensors, or without the document.
@@ -48,6 +50,8 @@ def parse(blob: bytes) -> tuple[Tensors, dict[str, Any]]:
         raise ModelError(f"not a batchcodec model (safetensors with a `{_KEY}` document): {exc}") from exc
     if not isinstance(document, dict):
         raise ModelError(f"the model's `{_KEY}` document is not an object")
+    if "packed" in document:
+        tensors = packed_weights.unpack(tensors, document.pop("packed"), unpacker)
     return tensors, document
 
 
@@ -78,7 +82,9 @@ def without_encoder(tensors: Tensors, document: dict[str, Any]) -> bytes:
     if not isinstance(document.get("codec"), str) or not isinstance(document.get("config"), dict):
         raise ModelError("a model without codec and config")
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
-    return dump(kept, {"codec": document["codec"], "config": document["config"]})
+    packed, listed = packed_weights.pack(kept)
+    more = {"packed": listed} if listed else {}
+    return dump(packed, {"codec": document["codec"], "config": document["config"], **more})
 
 
 def checkpoint_path(model: Path) -> Path:

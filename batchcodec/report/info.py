@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchcodec.archive.reader import Archive
+from batchcodec.archive.wire import CodecRecord
 from batchcodec.archive.writer import ByteCount
 from batchcodec.opening import open_archive
 from batchcodec.types import JSON
@@ -24,7 +25,8 @@ class CodecInfo:
         exact: whether every machine decodes to the same pixels.
         config: as stored.
         model_bytes: weights and tables without compression.
-        model_sha256: of those, in hex; None without a model.
+        model_sha256: of those, in hex, also where the archive only names its model; None without a model.
+        model_name: of a model that the archive names and does not hold; else None.
     """
 
     codec_id: str
@@ -34,6 +36,7 @@ class CodecInfo:
     config: dict[str, JSON]
     model_bytes: int
     model_sha256: str | None
+    model_name: str | None
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,7 @@ def describe(archive: Archive) -> ArchiveInfo:
         payloads[head.codec_ref] += archive.group_bytes(group) - head.n_bytes
         raw_bytes += head.spec.n_bytes
         n_pixels += head.spec.n_items * head.spec.image.height * head.spec.image.width
-    codecs = [
-        CodecInfo(
-            codec_id=record.codec_id,
-            n_items=items[reference],
-            payload_bytes=payloads[reference],
-            exact=record.exact,
-            config=record.config,
-            model_bytes=len(record.model),
-            model_sha256=hashlib.sha256(record.model).hexdigest() if record.model else None,
-        )
-        for reference, record in archive.codecs.items()
-    ]
+    codecs = [_codec_info(record, items[reference], payloads[reference]) for reference, record in archive.codecs.items()]
     count = archive.byte_count()
     source_bytes = archive.meta.get("source_bytes")
     source = source_bytes if type(source_bytes) is int and 0 <= source_bytes < 1 << 63 else None
@@ -133,4 +125,22 @@ def describe(archive: Archive) -> ArchiveInfo:
         labels=dict(sorted(Counter(label for label in archive.labels if label is not None).items())),
         codecs=codecs,
         meta=archive.meta,
+    )
+
+
+def _codec_info(record: CodecRecord, n_items: int, payload_bytes: int) -> CodecInfo:
+    sha256 = hashlib.sha256(record.model).hexdigest() if record.model else None
+    name = None
+    named = record.config.get("model")  # as `hyperprior-1` refers to a model that the archive does not hold
+    if not record.model and isinstance(named, dict) and isinstance(named.get("sha256"), str):
+        sha256, name = str(named["sha256"]), str(named.get("name", ""))
+    return CodecInfo(
+        codec_id=record.codec_id,
+        n_items=n_items,
+        payload_bytes=payload_bytes,
+        exact=record.exact,
+        config=record.config,
+        model_bytes=len(record.model),
+        model_sha256=sha256,
+        model_name=name,
     )

@@ -65,6 +65,7 @@ def pack_text(report: PackReport) -> str:
         f"payload {size(report.bytes.payload)}, weights {size(report.bytes.model)}, "
         f"directory, index and framing {size(report.bytes.overhead)} ({report.bytes.overhead / report.n_items:.2f} per image)",
     ]
+    lines += report.advice
     if report.notes:
         lines.append(f"changed on the way: {counts(report.notes)}")
     if report.ignored:
@@ -121,8 +122,13 @@ def info_text(info: ArchiveInfo) -> str:
     if info.labels:
         lines.append(f"labels  {counts(info.labels, 12)}")
     for codec in info.codecs:
-        config = ", ".join(f"{key}={value}" for key, value in codec.config.items())
+        shown = {} if codec.model_name is not None else codec.config
+        config = ", ".join(f"{key}={value}" for key, value in shown.items())
         weights = f", weights {size(codec.model_bytes)} ({str(codec.model_sha256)[:12]})" if codec.model_bytes else ""
+        if codec.model_name is not None:
+            weights = (
+                f", weights NOT in the archive: model {printable(codec.model_name)} ({printable(str(codec.model_sha256))})"
+            )
         lines.append(
             f"codec   {printable(codec.codec_id)}: {codec.n_items:,} images, {size(codec.payload_bytes)}{weights}"
             f"{f' [{printable(config)}]' if config else ''}"

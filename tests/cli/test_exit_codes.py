@@ -28,7 +28,7 @@ def test_usage_errors_of_the_parser_are_2(run_cli: RunCli, tmp_path: Path) -> No
         ("--size", "10x"),
         ("--size", "70000"),
         ("--resample", "cubic"),
-        ("--fit", "cover"),
+        ("--aspect", "cover"),
         ("--mode", "bw"),
         ("--group", "0"),
         ("--workers", "-1"),
@@ -42,6 +42,10 @@ def test_usage_errors_of_the_parser_are_2(run_cli: RunCli, tmp_path: Path) -> No
         ("--codec", "autoencoder-1"),
         ("--entropy", "rans"),
         ("--model", "m"),
+        ("--codec", "jpeg", "--model-ref"),
+        ("--codec", "autoencoder-1", "--model-ref"),
+        ("--codec", "hyperprior-1:quality=0"),
+        ("--codec", "hyperprior-1", "--entropy", "rans"),
     ],
     ids=" ".join,
 )
@@ -61,6 +65,31 @@ def test_bad_options_are_2(options: tuple[str, ...], invoke: RunCli, pictures: P
 def test_bad_options_of_train_are_2(options: tuple[str, ...], invoke: RunCli, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 8, 8), np.uint8))
     assert invoke("train", tmp_path / "x.npy", "-o", tmp_path / "m", *options).rc == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--codec", "hyperprior-1"),
+        ("--codec", "hyperprior-1", "--minutes", "0"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--latent", "12"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--width", "8,8,8"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--rate-weight", "1"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--epochs", "1"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--device", "cpu"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--profile", "huge"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--crop", "12"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--profile", "small", "--from", "photo-gray"),
+        ("--from", "photo-gray"),
+        ("--codec", "autoencoder-1", "--profile", "fast"),
+    ],
+    ids=" ".join,
+)
+def test_options_of_train_that_do_not_fit_are_2(options: tuple[str, ...], invoke: RunCli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 8, 8), np.uint8))
+    done = invoke("train", tmp_path / "x.npy", "-o", tmp_path / "m", *options, "--json")
+    assert (done.rc, done.json["error"]["type"]) == (2, "OptionError")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
 
 
 def test_input_errors_are_3(run_cli: RunCli, tmp_path: Path) -> None:

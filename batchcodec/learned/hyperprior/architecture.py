@@ -53,6 +53,14 @@ class Architecture:
         """Latent channels."""
         return sum(self.slices)
 
+    @property
+    def reach(self) -> int:
+        """How many latent positions away a latent can still change a pixel."""
+        if not self.width:
+            return 0
+        fine = 2 * self.fine_blocks + 1  # 3 x 3 convolutions at a quarter of the image's resolution
+        return 1 + 2 * self.blocks + -(-fine * FINE_STRIDE // self.stride)
+
     def channels_of(self, index: int) -> slice:
         """The latent channels of a slice."""
         start = sum(self.slices[:index])

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 1 << 17
 """Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
+STRIP_PIXELS = 1 << 20
+"""Pixels of a large image that are synthesised at once."""
 DEFAULT_QUALITY = 50
 DEFAULT_EFFORT = 2
 TUNES = ("psnr", "mse")
@@ -135,7 +137,7 @@ class HyperpriorCodec(Codec):
             sha256, name = reference
             codec = cls(model=shipped.find_stored(sha256, name), model_ref=True)
             codec._name = name
-        codec._model  # noqa: B018  # a bad model is found when the archive is opened, not at its first group
+        _ = codec._model.decoder, codec._model.bank  # a bad model is found when it is restored, not inside of a group
         return codec
 
     def encode(self, images: Pixels) -> bytes:
@@ -170,14 +172,20 @@ def synthesised(model: LoadedModel, latents: Tensor, conditions: Any, rows: Sequ
     """uint8 [len(rows), h * stride, w * stride, C] of the latents [N, M, h, w]; call within `inference`."""
     import torch
 
-    stride = model.arch.stride
+    stride, reach = model.arch.stride, model.arch.reach
     height, width = latents.shape[2:]
     out = np.empty((len(rows), height * stride, width * stride, model.arch.channels), np.uint8)
+    strip = max(16, STRIP_PIXELS // (width * stride**2))  # rows of latents
     for part in batches(len(rows), height * width * stride**2):
         picks = list(rows[part])
-        plane = conditions.plane[picks].expand(-1, 1, height, width)
-        y = latents[picks].contiguous(memory_format=torch.channels_last)
-        out[part] = model.decoder.pixels(y, plane).permute(0, 2, 3, 1).numpy()
+        for top in range(0, height, strip):
+            # Large images are made strip by strip: what a strip needs of its neighbours is a few rows, and sums are exact.
+            first, last = max(0, top - reach), min(height, top + strip + reach)
+            bottom = min(height, top + strip)
+            y = latents[picks, :, first:last].contiguous(memory_format=torch.channels_last)
+            pixels = model.decoder.pixels(y, conditions.plane[picks].expand(-1, 1, *y.shape[2:]))
+            pixels = pixels[:, :, (top - first) * stride : (bottom - first) * stride]
+            out[part, top * stride : bottom * stride] = pixels.permute(0, 2, 3, 1).numpy()
     return out
 
 

@@ -39,12 +39,12 @@ PLANS = {
     1: Plan(False),
     2: Plan(True, "guess"),
     3: Plan(True, "search"),
-    4: Plan(True, "search", 2),
-    5: Plan(True, "search", 4),
-    6: Plan(True, "search", 4, 16),
-    7: Plan(True, "search", 4, 32),
-    8: Plan(True, "search", 4, 64),
-    9: Plan(True, "search", 4, 100),
+    4: Plan(True, "search", 1),
+    5: Plan(True, "search", 2),
+    6: Plan(True, "search", 4),
+    7: Plan(True, "search", 8),
+    8: Plan(True, "search", 16),
+    9: Plan(True, "search", 4, 64),  # fewer steps of annealing gain nothing
 }
 
 

@@ -34,6 +34,8 @@ TRIAL = 0.08
 """Part of the time that each candidate is tried for."""
 FOCUS = 30
 """Qualities on each side of the one asked for that are trained for."""
+LEAN = 31
+"""Largest weight of decoders trained from their start: 6 bits in place of 8, since weights are most of a small archive."""
 HELD_OUT = 256
 """Crops on which models are compared, at most."""
 
@@ -163,7 +165,7 @@ def _candidates(images: Sequence[Pixels], settings: Settings, shipped: LoadedMod
         trainers["shipped"] = Trainer(images, replace(settings, learning_rate=1e-3), start=shipped)
     for name in ("balanced", "fast"):
         arch, encoder = profile(name, channels)
-        trainer = Trainer(images, settings, arch=arch, encoder=encoder)
+        trainer = Trainer(images, replace(settings, weight_limit=LEAN), arch=arch, encoder=encoder)
         n_weights = sum(parameter.numel() for parameter in trainer.model.decoder.parameters())
         if name == "fast" or n_weights < likely_bytes:
             trainers[name] = trainer

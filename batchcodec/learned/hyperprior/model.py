@@ -19,6 +19,7 @@ from batchcodec.entropy.values import Bank
 from batchcodec.errors import ModelError
 from batchcodec.learned import model_file
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
+from batchcodec.learned.hyperprior import probe
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
 
@@ -32,12 +33,14 @@ class LoadedModel:
 
     Args:
         blob: the bytes of a model file.
+        checked: whether the model's self-check is run before the decoder is used; only the maker of the model does without.
 
     Raises:
         ModelError: it is not a sound model of this codec.
     """
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes, *, checked: bool = True) -> None:
+        self._checked = checked
         self.tensors, self.document = model_file.parse(blob)
         if self.document.get("codec") != CODEC_ID:
             raise ModelError(f"a model for codec {self.document.get('codec')!r}, not for {CODEC_ID}")
@@ -94,6 +97,7 @@ class LoadedModel:
 
         Raises:
             ModelError: a tensor is missing or malformed, or a layer could leave the range where float32 is exact.
+            InexactMachineError: the self-check failed.
         """
         with torch.device("meta"):  # shapes only: nothing is allocated before the file is known to hold them
             decoder = Decoder(self.arch)
@@ -115,7 +119,10 @@ class LoadedModel:
             parameter.requires_grad_(False)
         for name, layer in exact_layers(decoder):
             layer.freeze(torch.from_numpy(self.tensors[f"decoder.{name}.shift"].astype(np.float32)))
-        return decoder.eval()
+        decoder.eval()
+        if self._checked:
+            probe.check(decoder, int(self._tensor("probe", np.uint64, (1,))[0]))
+        return decoder
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -222,4 +229,6 @@ def dump(
         document["encoder"] = {"width": encoder.width, "blocks": encoder.blocks, "fine_width": encoder.fine_width}
         for name, tensor in cast(nn.Module, encoder).state_dict().items():
             tensors[f"encoder.{name}"] = tensor.cpu().to(torch.float16).numpy()
+    unchecked = LoadedModel(model_file.dump(tensors, document), checked=False)
+    tensors["probe"] = np.array([probe.run(unchecked.decoder)], np.uint64)
     return model_file.dump(tensors, document)

@@ -67,6 +67,8 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
     if not 1 <= base <= 100 or spread >= gaussian.N_SCALES:
         raise PayloadError(f"hyperprior-1 payload: quality {base} with spread {spread}")
     body = memoryview(payload)[at + 2 :]
+    if len(body) - n_escapes < 8:  # two states: there are at least two integers
+        raise PayloadError("hyperprior-1 payload: too few words")
     stream = values.Decoder(body[n_escapes:], body[:n_escapes], model.bank)
     qualities = np.full(n, base, np.int64)
     if spread:
@@ -74,7 +76,7 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
         if qualities.min() < 1 or qualities.max() > 100:
             raise PayloadError("hyperprior-1 payload: a quality outside 1..100")
     flat = stream.take(hyper_index(model, n, height, width))
-    if np.abs(flat).max(initial=0) > HYPER_LIMIT:
+    if flat.max(initial=0) > HYPER_LIMIT or flat.min(initial=0) < -HYPER_LIMIT:
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
     shape = (n, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), model.arch.hyper)
     z = torch.from_numpy(flat.reshape(shape).astype(np.float32)).permute(0, 3, 1, 2)

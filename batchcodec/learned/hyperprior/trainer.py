@@ -32,6 +32,9 @@ from batchcodec.types import Pixels
 
 VALIDATION_QUALITIES = (10, 40, 70, 95)
 CHECKPOINT_SECONDS = 120
+RATES = {"prior.": 3.0, "decoder.log_steps": 3.0, "encoder.linear.": 0.1, "decoder.linear.": 0.1}
+"""Parts whose learning rate is another, and how many times the others'. The linear paths take gray levels and latents as they
+are, hundreds of units: what is a small step elsewhere moves a latent by several quantiser steps there."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Settings:
         validation: images that are held out, at most.
         seed: of weights, crops and noise.
         threads: of the CPU.
+        weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
     """
 
@@ -63,6 +67,7 @@ class Settings:
     validation: int = 128
     seed: int = 0
     threads: int = 1
+    weight_limit: int = 127
     bfloat16: bool = True
 
     def __post_init__(self) -> None:
@@ -74,6 +79,7 @@ class Settings:
             "coarsest": (1.0, 1023.0),
             "finest": (1.0, self.coarsest),
             "threads": (1, 1024),
+            "weight_limit": (1, 127),
         }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
@@ -135,13 +141,15 @@ class Trainer:
         else:
             self.model = Model(arch, exact=exact, **(encoder or {}))
             self.model.start_linear(self.images, settings.coarsest, settings.finest, seed=settings.seed)
+        for _, layer in models.exact_layers(self.model.decoder):
+            layer.weight_limit = settings.weight_limit
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval()
-        quick = {"prior": 3.0, "log_steps": 3.0}
-        groups: dict[float, list[nn.Parameter]] = {1.0: [], 3.0: []}
+        groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                groups[next((f for key, f in quick.items() if key in name), 1.0)].append(parameter)
+                factor = next((f for part, f in RATES.items() if name.startswith(part)), 1.0)
+                groups.setdefault(factor, []).append(parameter)
         self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
         self.random = np.random.default_rng(settings.seed + 1)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
@@ -262,8 +270,8 @@ class Trainer:
         """All state, as one safetensors file."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        for name, parameter in self.model.named_parameters():
+            tensors |= {f"adam.{key}.{name}": value for key, value in self.optimiser.state.get(parameter, {}).items()}
         document = {
             "checkpoint": models.CODEC_ID,
             "settings": asdict(self.settings),
@@ -291,11 +299,10 @@ class Trainer:
         try:
             self.model.load_state_dict(part("model."))
             self.average.load_state_dict(part("average."))
-            state: dict[int, dict[str, Tensor]] = {}
+            parameters = dict(self.model.named_parameters())
             for key, tensor in part("adam.").items():
-                index, name = key.split(".", 1)
-                state.setdefault(int(index), {})[name] = tensor
-            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+                kind, name = key.split(".", 1)
+                self.optimiser.state[parameters[name]][kind] = tensor.contiguous(memory_format=torch.preserve_format)
             self.random.bit_generator.state = document["random"]
             self.step, self.seconds, self.log = int(document["step"]), float(document["seconds"]), list(document["log"])
         except (KeyError, ValueError, TypeError, RuntimeError) as exc:

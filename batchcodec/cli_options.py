@@ -1,0 +1,62 @@
+"""Options that several commands have, and what they are turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from batchcodec.preprocess import Preprocess, parse_size
+
+INTERRUPTED = 130
+
+
+class OnError(StrEnum):
+    """What to do with items that fail."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class Frames(StrEnum):
+    """Frames of animated images."""
+
+    first = "first"
+    all = "all"
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+ForceFlag = Annotated[bool, typer.Option("--force", "-f", help="Replace what exists.")]
+ProgressFlag = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr.", show_default="on a terminal")
+]
+FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the source; see `batchcodec formats`.")]
+KeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the images.")]
+LabelKeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the labels.")]
+SizeOption = Annotated[str, typer.Option(help="native, N (square) or WIDTHxHEIGHT.")]
+ResampleOption = Annotated[str, typer.Option(help="nearest, box, bilinear, hamming, bicubic or lanczos.")]
+AspectOption = Annotated[str, typer.Option(help="How another aspect ratio meets --size: stretch, crop or pad.")]
+ModeOption = Annotated[str, typer.Option(help="keep, gray or rgb.")]
+FramesOption = Annotated[Frames, typer.Option(help="Frames of animated and multi-page files.")]
+ArchiveArgument = Annotated[Path, typer.Argument(help="A .cpack archive.", show_default=False)]
+SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, tar or another dataset.", show_default=False)]
+
+
+def preprocessing(size: str, resample: str, aspect: str, mode: str) -> Preprocess:
+    """The settings that the options of these names stand for."""
+    return Preprocess(parse_size(size), resample, aspect, mode)  # type: ignore[arg-type]  # checked when it is made
+
+
+def counting(bar: Any) -> Callable[[int, int], None]:
+    """A callback for (done, total) that moves a progress bar."""
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
