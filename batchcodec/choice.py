@@ -17,6 +17,8 @@ DEFAULT_CODEC = "hyperprior-1:quality=50"
 """For 8-bit gray and RGB images when none is chosen: exact on every machine. Its weights must not outweigh what it saves."""
 FALLBACK_CODEC = "avif:quality=60,mosaic=true"
 """For 8-bit images with alpha, and for datasets of few pixels: visually good, and the best of the classical ones."""
+FITTED_CODEC = "hyperprior-1"
+"""What `pack --fit` fits."""
 DEFAULT_CODEC_16 = "jxl:lossless=true"
 """For 16-bit images when none is chosen and imagecodecs is installed."""
 FALLBACK_CODEC_16 = "zstd"
@@ -37,6 +39,7 @@ class CodecChoice:
         plugins: where codecs are found.
         model_ref: whether archives name their model in place of holding it.
         n_pixels: of the dataset, where it is known; of few of them "auto" does not put weights into the archive.
+        fitted: models that were fitted to the dataset, by the channels of the images that they are for.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class CodecChoice:
         *,
         model_ref: bool = False,
         n_pixels: int | None = None,
+        fitted: dict[int, bytes] | None = None,
     ) -> None:
         self._plugins = plugins
+        self._fitted = fitted or {}
         self._text = text
         self._model: bytes | None = None
         self._entropy = entropy
@@ -111,7 +116,7 @@ class CodecChoice:
     def _choose(self, spec: ImageSpec) -> Codec:
         text = self._automatic(spec) if self._text == "auto" else self._text
         kind = self._plugins.codec_class(text.partition(":")[0])
-        model = self._model
+        model = self._fitted.get(spec.channels, self._model) if text.startswith(FITTED_CODEC) else self._model
         if kind.needs_model and model is None:
             model = kind.default_model(spec)
             if model is None:

@@ -42,6 +42,7 @@ from batchcodec.cli_train import train_command
 from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError
+from batchcodec.fit import parse_time
 from batchcodec.pack import PackOptions, PackStatus, pack
 from batchcodec.registry import registry
 from batchcodec.report import text
@@ -84,6 +85,7 @@ def _main(
     epilog=examples(
         "pack ./images out.cpack",
         "pack photos/ p.cpack --codec hyperprior-1:quality=70,effort=5",
+        "pack tiles.tar f.cpack --fit 15m",
         "pack tiles.tar e.cpack --codec avif:quality=40,mosaic=true",
         "pack t10k-images-idx3-ubyte.gz f.cpack --size 64 --codec autoencoder-1 --model m12.safetensors",
     ),
@@ -100,6 +102,12 @@ def _pack(
     model_ref: Annotated[
         bool, typer.Option("--model-ref", help="Name the model in the archive and leave it out; reading then needs it.")
     ] = False,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit the learned codec to this dataset first, for 90s, 5m or 2h; kept if the archive gets smaller by it."
+        ),
+    ] = None,
     entropy: Annotated[str | None, typer.Option(help="Entropy coder of a learned codec: none, zstd, huffman or rans.")] = None,
     size: SizeOption = "native",
     resample: ResampleOption = "bicubic",
@@ -130,6 +138,7 @@ def _pack(
         model=model,
         entropy=entropy,
         model_ref=model_ref,
+        fit_seconds=None if fit is None else parse_time(fit),
         preprocess=preprocessing(size, resample, aspect, mode),
         group_items=group,
         on_error=on_error.value,
@@ -146,7 +155,10 @@ def _pack(
             bar.set_postfix_str(text.size(status.n_bytes), refresh=False)
             bar.update(status.done - bar.n)
 
-        report = pack(source, target, options, progress=show)
+        def show_fit(what: str, done: float) -> None:
+            bar.set_postfix_str(f"{what}, {done:.0%}", refresh=True)
+
+        report = pack(source, target, options, progress=show, fit_progress=show_fit)
     seconds = time.monotonic() - started
     output.detail(f"{seconds:.1f} s, {report.n_items / seconds:,.0f} images/s; {text.counts(report.shapes)}")
     output.result(report, text.pack_text(report))

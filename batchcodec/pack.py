@@ -40,6 +40,7 @@ from batchcodec.errors import (
     TargetExistsError,
     UnsupportedImageError,
 )
+from batchcodec.fit import fit_dataset
 from batchcodec.names import check_name
 from batchcodec.preprocess import Preprocess
 from batchcodec.registry import Registry, registry
@@ -63,6 +64,7 @@ class PackOptions:
         codec: `name:key=value,...`, or "auto".
         model: a model file for a codec that works with one, or the name of a model; see `batchcodec.learned.shipped`.
         model_ref: the archive names its model by hash and name in place of holding it.
+        fit_seconds: how long `hyperprior-1` is fitted to the dataset first; see `batchcodec.fit`.
         entropy: entropy coder of a codec that has a choice.
         preprocess: size and mode.
         group_items: images of a full group; by default about a million pixels.
@@ -77,6 +79,7 @@ class PackOptions:
     model: Path | None = None
     entropy: str | None = None
     model_ref: bool = False
+    fit_seconds: float | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     group_items: int | None = None
     on_error: str = "fail"
@@ -171,6 +174,7 @@ def pack(
     options: PackOptions | None = None,
     *,
     progress: Callable[[PackStatus], None] | None = None,
+    fit_progress: Callable[[str, float], None] | None = None,
     plugins: Registry | None = None,
 ) -> PackReport:
     """Pack a dataset into a `.cpack` archive, which appears whole at `target` or not at all.
@@ -189,7 +193,8 @@ def pack(
     dataset = reader.read(source)
     if not len(dataset):
         raise EmptyDatasetError(source, "there is no image in it")
-    packing = _Packing(source, options, _choice(dataset, options, plugins))
+    choice, reasons = _choice(source, dataset, options, plugins, fit_progress)
+    packing = _Packing(source, options, choice, reasons)
     with atomic_file(target) as file:
         writer = ArchiveWriter(file)
         writer.add_meta(
@@ -209,18 +214,46 @@ def pack(
         return packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
 
 
-def _choice(dataset: Sequence[Item], options: PackOptions, plugins: Registry) -> CodecChoice:
+def _choice(
+    source: Path,
+    dataset: Sequence[Item],
+    options: PackOptions,
+    plugins: Registry,
+    fit_progress: Callable[[str, float], None] | None,
+) -> tuple[CodecChoice, list[str]]:
+    """What codes the images, fitted to them if that was asked for, and a word on what was decided."""
+    if options.fit_seconds is not None:
+        if options.model_ref:
+            raise OptionError("model-ref", True, "no --fit beside it: nobody else has a model that is fitted now")
+        fitted = fit_dataset(
+            source,
+            dataset,
+            options.fit_seconds,
+            codec=options.codec,
+            model=options.model,
+            preprocess=options.preprocess,
+            format_id=options.format,
+            format_options=options.format_options,
+            plugins=plugins,
+            progress=fit_progress,
+        )
+        codec = options.codec if fitted.models and options.codec != "auto" else "auto"
+        n_pixels = None if fitted.models else 0
+        model = options.model if codec != "auto" else None
+        choice = CodecChoice(codec, model, options.entropy, plugins, n_pixels=n_pixels, fitted=fitted.models)
+        return choice, [f"fit chose {fitted.reason}"]
     n_pixels = None
     if options.codec == "auto" and not options.model_ref:  # a model that is only named weighs nothing
         n_pixels = estimated_pixels(dataset, options.preprocess)
-    return CodecChoice(options.codec, options.model, options.entropy, plugins, model_ref=options.model_ref, n_pixels=n_pixels)
+    choice = CodecChoice(options.codec, options.model, options.entropy, plugins, model_ref=options.model_ref, n_pixels=n_pixels)
+    return choice, []
 
 
 class _Packing:
     """The state of one run."""
 
-    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice) -> None:
-        self.source, self.options, self.choice = source, options, choice
+    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice, reasons: list[str]) -> None:
+        self.source, self.options, self.choice, self.reasons = source, options, choice, reasons
         self.can_refer = False
         self.open_groups: dict[ImageSpec, _Group] = {}
         self.buffered = 0
@@ -376,13 +409,13 @@ class _Packing:
         )
 
     def _advice(self, count: ByteCount) -> list[str]:
-        advice = []
-        if self.choice.fell_back:
+        advice = list(self.reasons)
+        if self.choice.fell_back and not self.reasons:
             advice.append(
                 f"few pixels: about {self.choice.n_pixels:,}, so {FALLBACK_CODEC} is taken: the weights of the default codec "
                 "would outweigh what it saves"
             )
-        if self.can_refer and count.model > MUCH_MODEL * count.total:
+        if self.can_refer and not self.reasons and count.model > MUCH_MODEL * count.total:
             advice.append(
                 f"the weights are {count.model / count.total:.0%} of the archive: --model-ref would leave them out, and "
                 "reading would take the same model"

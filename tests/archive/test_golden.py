@@ -14,13 +14,16 @@ import pytest
 import reference_reader
 
 from batchcodec.archive.reader import NOTES, Archive
-from batchcodec.archive.wire import BlockType
+from batchcodec.archive.wire import BlockType, CodecRecord
+from batchcodec.codec import Codec
+from batchcodec.reference import ReferenceHyperprior
 from batchcodec.registry import registry
 
 from .samples import blocks_of, packed
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NAMES = [
+    "hyperprior",
     "jpeg",
     "later_minor",
     "learned",
@@ -35,7 +38,7 @@ NAMES = [
 ]
 """Written out, so that a file that went missing is noticed."""
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "v1" / "expected.json").read_text(encoding="utf-8"))
-FOR_REFERENCE = [name for name in NAMES if name not in ("jpeg", "learned", "png_mosaic")]
+FOR_REFERENCE = [name for name in NAMES if name not in ("hyperprior", "jpeg", "learned", "png_mosaic")]
 
 
 def test_none_is_missing_and_none_too_many() -> None:
@@ -72,6 +75,19 @@ def test_the_reference_reader_reads_it(name: str) -> None:
         assert (item_name, label, attributes) == (fields["name"], fields["label"], fields["attributes"] | notes)
         assert list(pixels.shape) == fields["shape"]
         assert hashlib.sha256(pixels.tobytes()).hexdigest() == fields["sha256"]
+
+
+def test_the_reference_of_hyperprior_reads_it() -> None:
+    """In integers, without torch."""
+    want = EXPECTED["hyperprior.cpack"]["items"]
+
+    def restore(record: CodecRecord) -> Codec:
+        return ReferenceHyperprior.restore(record.config, record.model)
+
+    with Archive(GOLDEN / "v1" / "hyperprior.cpack", restore) as archive:
+        assert len({record.model for record in archive.codecs.values()}) == 2
+        assert {item.pixels.shape[2] for item in archive} == {1, 3, 4}
+        assert [hashlib.sha256(item.pixels.tobytes()).hexdigest() for item in archive] == [fields["sha256"] for fields in want]
 
 
 def test_the_reference_reader_knows_its_limits() -> None:

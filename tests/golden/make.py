@@ -1,6 +1,7 @@
 """Makes the golden archives of one format version. Run once for each version; it refuses to replace a file.
 
-    python tests/golden/make.py
+    python tests/golden/make.py             # all of a new version
+    python tests/golden/make.py hyperprior  # one more in a version that has others
 
 A golden archive is never written again. If a test fails on one, the reader is wrong, not the file.
 """
@@ -43,14 +44,15 @@ def picture(seed: int, height: int = 6, width: int = 8, channels: int = 1, dtype
     return (scale * np.clip(smooth + rng.integers(-4, 5, (height, width, channels)), 0, 255)).astype(dtype)
 
 
-def write(path: Path, groups: Sequence[tuple[str, Sequence[tuple[int, Item]]]]) -> None:
-    """Groups of (codec, items with their places)."""
+def write(path: Path, groups: Sequence[tuple[str, Sequence[tuple[int, Item]]]], **models: bytes) -> None:
+    """Groups of (codec, items with their places); a codec `x@MODEL` takes that of `models`."""
     plugins = registry()
     with path.open("xb") as file:
         made = ArchiveWriter(file)
         made.add_meta(META)
         for text, placed in groups:
-            codec = plugins.make_codec(text)
+            text, _, name = text.partition("@")
+            codec = plugins.make_codec(text, **({"model": models[name]} if name else {}))
             images = np.stack([item.pixels for _, item in placed])
             payload = codec.encode(images)
             decoded = codec.decode(payload, GroupSpec.of(images))
@@ -168,6 +170,44 @@ def learned(path: Path) -> None:
     made.unlink()
 
 
+def hyperprior(path: Path) -> None:
+    """`hyperprior-1`: a model for gray and one for RGB, planes, qualities that differ, integers beyond their tables."""
+    import torch
+
+    from batchcodec.learned.hyperprior.architecture import Architecture
+    from batchcodec.learned.hyperprior.model import exact_layers
+    from batchcodec.learned.hyperprior.trainer import Settings, Trainer
+
+    def model(channels: int, **sizes: Any) -> bytes:
+        """The linear start, and noise on all weights, so that each layer decides pixels."""
+        arch = Architecture(
+            channels=channels, blocks=1, fine_width=4, fine_blocks=1, hyper=2, hyper_width=4, context_width=4, **sizes
+        )
+        images = [picture(i, 24, 24, channels) for i in range(12)]
+        trainer = Trainer(images, Settings(crop=24), arch=arch, encoder={"width": 4, "blocks": 0, "fine_width": 4})
+        with torch.no_grad():
+            for name, layer in exact_layers(trainer.average.decoder):
+                layer.weight.add_(
+                    torch.randn_like(layer.weight) * (0.01 if name == "linear" else layer.weight[0].numel() ** -0.5)
+                )
+                layer.bias.add_(torch.randn_like(layer.bias) * 0.2)
+        return trainer.release()
+
+    def items(first: int, *images: np.ndarray) -> list[tuple[int, Item]]:
+        return [(first + i, Item(f"{first + i:02}.png", image)) for i, image in enumerate(images)]
+
+    noise = np.random.default_rng(9).integers(0, 256, (17, 30, 3), dtype=np.uint8)
+    groups = [
+        ("hyperprior-1:quality=90,effort=1@rgb", items(0, picture(0, 17, 30, 3), noise, picture(1, 17, 30, 3))),
+        ("hyperprior-1:quality=50,effort=3@rgb", items(3, picture(2, 16, 24, 3), picture(3, 16, 24, 3), noise[:16, :24])),
+        ("hyperprior-1:quality=20,effort=5,tune=mse@gray", items(6, picture(4, 33, 9), picture(5, 33, 9))),
+        ("hyperprior-1:quality=100,effort=2@gray", items(8, picture(6, 8, 11, 4), picture(7, 8, 11, 4))),
+        ("hyperprior-1:quality=1,effort=1@gray", items(10, picture(8, 1, 1))),
+    ]
+    rgb, gray = model(3, slices=(2, 4, 6), width=5, anchors=4), model(1, slices=(3, 5), width=0, stride=16, anchors=2)
+    write(path, groups, rgb=rgb, gray=gray)
+
+
 def segments(path: Path) -> None:
     """Three DIRECTORY blocks."""
     with mock.patch.object(writer, "SEGMENT_ITEMS", 4):
@@ -218,6 +258,7 @@ ALL = {
     "skipped": skipped,
     "jpeg": jpeg,
     "learned": learned,
+    "hyperprior": hyperprior,
     "segments": segments,
     "later_minor": later,
 }
@@ -251,16 +292,18 @@ def _items(archive: Archive, exact: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def main() -> None:
-    """Make all archives of the current version, and what they hold."""
+def main(names: Sequence[str]) -> None:
+    """Make all archives of the current version, or those that are named, and add what they hold to `expected.json`."""
     FOLDER.mkdir(exist_ok=True)
-    if any(FOLDER.iterdir()):
-        sys.exit(f"{FOLDER} is not empty: golden files are never replaced")
-    for name, make in ALL.items():
-        make(FOLDER / f"{name}.cpack")
-    expected = {f"{name}.cpack": describe(FOLDER / f"{name}.cpack") for name in ALL}
-    (FOLDER / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    if any(FOLDER.iterdir() if not names else [(FOLDER / f"{name}.cpack").exists() for name in names]):
+        sys.exit(f"{FOLDER} is not empty or has {' or '.join(names) or 'files'}: golden files are never replaced")
+    listed = FOLDER / "expected.json"
+    expected = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+    for name in names or ALL:
+        ALL[name](FOLDER / f"{name}.cpack")
+        expected[f"{name}.cpack"] = describe(FOLDER / f"{name}.cpack")
+    listed.write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

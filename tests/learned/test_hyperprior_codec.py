@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import batchcodec
 from batchcodec import PackOptions
 from batchcodec.archive import digest
 from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.learned import shipped
 from batchcodec.learned.hyperprior import coding, effort, payloads, quantising
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
@@ -139,7 +141,7 @@ def test_archives_of_strange_images(hyperprior_models: Path, tmp_path: Path, nam
         assert np.array_equal(archive[1].pixels, decoded[1])
     assert decoded.shape == (2, *image.shape)
     found = np.mean([psnr(decoded[0], image), psnr(decoded[1], image[::-1])])
-    assert report.mean_psnr == pytest.approx(min(found, report.mean_psnr), abs=0.01)
+    assert report.mean_psnr == pytest.approx(found, abs=0.01)
     assert found > (8 if name in ("noise", "text") else 25)
     target = tmp_path / "out"
     batchcodec.unpack(tmp_path / "x.cpack", target)
@@ -290,18 +292,19 @@ def test_two_threads_at_once(blobs: dict[int, bytes], level: int) -> None:
 # ---- quality and bits
 
 
-@pytest.mark.parametrize("level", [1, 2, 3])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_more_quality_more_bytes(blobs: dict[int, bytes], channels: int, level: int) -> None:
-    images = waves(6, 48, 48, channels)
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("name", ["photo-gray", "photo-rgb"])
+def test_more_quality_more_bytes(name: str, level: int) -> None:
+    """Of models that were trained, as those of the package are."""
+    images, blob = waves(6, 48, 48, 1 if name == "photo-gray" else 3), shipped.read(name)
     sizes, psnrs = [], []
     for quality in (1, 25, 50, 75, 100):
-        codec = HyperpriorCodec(model=blobs[channels], quality=quality, effort=level, tune="mse")
+        codec = HyperpriorCodec(model=blob, quality=quality, effort=level, tune="mse")
         payload = codec.encode(images)
         sizes.append(len(payload))
         psnrs.append(psnr(codec.decode(payload, GroupSpec.of(images)), images))
-    assert all(a < b for a, b in zip(sizes, sizes[1:], strict=False)), sizes
-    assert all(a < b for a, b in zip(psnrs, psnrs[1:], strict=False)), psnrs
+    assert all(a < b for a, b in pairwise(sizes)), sizes
+    assert all(a < b for a, b in pairwise(psnrs)), psnrs
 
 
 @pytest.mark.parametrize("optimised", [False, True])

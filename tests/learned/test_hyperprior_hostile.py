@@ -439,7 +439,8 @@ def test_packed_weights_that_claim_too_much(listed: list[Any]) -> None:
 )
 def test_shapes_that_are_claimed(shape: list[Any], n_bytes: int) -> None:
     header, start = _header_of(complete())
-    entry = f'"strange":{{"dtype":"I8","shape":{shape},"data_offsets":[{len(complete()) - start},{len(complete()) - start + n_bytes}]}},'
+    first = len(complete()) - start
+    entry = f'"strange":{{"dtype":"I8","shape":{shape},"data_offsets":[{first},{first + n_bytes}]}},'
     text = header.replace(b"{", b"{" + entry.replace("'", '"').encode(), 1)
     refused(decode, len(text).to_bytes(8, "little") + text + complete()[start:] + bytes(n_bytes), measured=True)
 
@@ -578,8 +579,7 @@ def coded(chosen: Callable[[np.ndarray], np.ndarray], spread: int = 0, qualities
 
     class Chooser:
         def __init__(self, *_: object) -> None:
-            if qualities is not None:
-                self.first = True
+            pass
 
         def take(self, tables: np.ndarray) -> np.ndarray:
             taken = qualities if spread and not numbers else chosen(tables)
@@ -592,7 +592,7 @@ def coded(chosen: Callable[[np.ndarray], np.ndarray], spread: int = 0, qualities
 
     with pytest.MonkeyPatch.context() as patched, inference(), contextlib.suppress(PayloadError):
         patched.setattr(payloads.values, "Decoder", Chooser)
-        payloads.read_latents(model, bytes([0, 70, spread]), len(IMAGES), 3, 2)
+        payloads.read_latents(model, bytes([0, 70, spread]) + bytes(8), len(IMAGES), 3, 2)
     words, escapes = values.encode(np.concatenate(numbers), np.concatenate(index), model.bank)
     return _leb128(len(escapes)) + bytes([70, spread]) + escapes + words
 

@@ -238,9 +238,11 @@ BAD_CHECKPOINTS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "a step of text": lambda tensors, document: document.update(step="x"),
     "no random state": lambda tensors, document: document.update(random={}),
     "a weight less": lambda tensors, document: tensors.pop("model.decoder.linear.weight"),
-    "a weight of another shape": lambda tensors, document: tensors.update({"model.decoder.linear.weight": np.ones((2, 2), np.float32)}),
+    "a weight of another shape": lambda tensors, document: tensors.update(
+        {"model.decoder.linear.weight": np.ones((2, 2), np.float32)}
+    ),
     "no average": lambda tensors, document: [tensors.pop(key) for key in list(tensors) if key.startswith("average.")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change", BAD_CHECKPOINTS.values(), ids=BAD_CHECKPOINTS)

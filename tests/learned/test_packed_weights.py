@@ -25,8 +25,10 @@ FILLS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "narrow": lambda rng, shape: rng.normal(0, 0.3, shape),
     "wide": lambda rng, shape: rng.normal(0, 60, shape),
     "one large": lambda rng, shape: 127 * (rng.random(shape) < 0.02),
-    "rows of all scales": lambda rng, shape: rng.normal(0, 1, shape) * 2.0 ** rng.uniform(-4, 7, (shape[0], *[1] * (len(shape) - 1))),
-}  # fmt: skip
+    "rows of all scales": lambda rng, shape: (
+        rng.normal(0, 1, shape) * 2.0 ** rng.uniform(-4, 7, (shape[0], *[1] * (len(shape) - 1)))
+    ),
+}
 DOCUMENT: dict[str, Any] = {"codec": "some-1", "config": {"a": [1, 2]}}
 
 
@@ -131,7 +133,11 @@ json = st.recursive(
 @given(st.data())
 def test_a_model_file_gives_back_what_it_was_given(data: st.DataObject) -> None:
     shape = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
-    array = st.builds(lambda shape, dtype, n: (np.arange(np.prod(shape)) * n % 101).astype(dtype).reshape(shape), shape, dtypes, st.integers(0, 50))  # fmt: skip  # noqa: E501
+
+    def filled(shape: tuple[int, ...], dtype: type, n: int) -> Any:
+        return (np.arange(np.prod(shape)) * n % 101).astype(dtype).reshape(shape)
+
+    array = st.builds(filled, shape, dtypes, st.integers(0, 50))
     given_tensors = data.draw(st.dictionaries(names.filter(lambda name: name != "__metadata__"), array, max_size=4))
     document = data.draw(st.dictionaries(names.filter(lambda name: name != "packed"), json, max_size=4))
     blob = model_file.dump(given_tensors, document)
@@ -197,10 +203,12 @@ PARTS: dict[str, Callable[[Tensors], Tensors]] = {
     "an escape without end": _part("packed.escapes", lambda x: np.full(9, 255, np.uint8)),
     "a table less": _part("packed.tables", lambda x: x[:-1]),
     "a table more": _part("packed.tables", lambda x: np.append(x, np.uint8(0))),
-    "a table beyond the bank": _part("packed.tables", lambda x: np.where(np.arange(len(x)) == 2, gaussian.N_SCALES, x).astype(np.uint8)),
+    "a table beyond the bank": _part(
+        "packed.tables", lambda x: np.where(np.arange(len(x)) == 2, gaussian.N_SCALES, x).astype(np.uint8)
+    ),
     "table 255": _part("packed.tables", lambda x: np.full_like(x, 255)),
     "tables of two axes": _part("packed.tables", lambda x: x[:, None]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change", PARTS.values(), ids=PARTS)

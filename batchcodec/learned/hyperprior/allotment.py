@@ -26,6 +26,8 @@ GRID = 8
 """Qualities between neighbours of the grid."""
 REACH = 4
 """Neighbours on each side that a search looks at."""
+FURTHEST = 32
+"""An image's quality differs from the one asked for by no more than this."""
 
 
 def guessed(model: LoadedModel, images: Pixels, y: Tensor, quality: int) -> Qualities:
@@ -61,8 +63,9 @@ def searched(model: LoadedModel, images: Pixels, y: Tensor, quality: int) -> Qua
 
 
 def _ends(quality: int) -> tuple[int, int]:
-    """The lowest and the highest quality of the grid through this one."""
-    return (quality - 1) % GRID + 1, 100 - (100 - quality) % GRID
+    """The lowest and the highest quality that the grid through this one may give."""
+    low, high = (quality - 1) % GRID + 1, 100 - (100 - quality) % GRID
+    return max(low, quality - FURTHEST), min(high, quality + FURTHEST)
 
 
 def _measured(

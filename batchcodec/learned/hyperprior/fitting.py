@@ -26,8 +26,9 @@ from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised, worth_of
+from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised
 from batchcodec.learned.hyperprior.trainer import Settings, Trainer, cropped
+from batchcodec.learned.hyperprior.training import KAPPA
 from batchcodec.types import Pixels
 
 TRIAL = 0.08
@@ -70,14 +71,18 @@ class Candidate:
         weight_bytes: that an archive stores.
         payload_bytes: estimated.
         psnr: mean of the held-out crops, dB.
-        cost: in bits, see the module's docstring; nan for one that was only tried.
+        squared_error: estimated, of all samples of the dataset, in gray levels.
     """
 
     name: str
     weight_bytes: int
     payload_bytes: int
     psnr: float
-    cost: float
+    squared_error: float
+
+    def cost(self, worth: float) -> float:
+        """Bits, with a squared gray level worth so many."""
+        return 8.0 * (self.weight_bytes + self.payload_bytes) + worth * self.squared_error
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,13 @@ class FitReport:
     """What a fit gave.
 
     Attributes:
-        model: the model file to pack with.
+        model: the model file to pack with; None if a rival that needs none is better.
         chosen: name of the candidate that was kept.
         reason: why, in a sentence.
         candidates: all that were compared.
     """
 
-    model: bytes
+    model: bytes | None
     chosen: str
     reason: str
     candidates: list[Candidate]
@@ -103,6 +108,7 @@ def fit(
     *,
     n_pixels: int,
     start: bytes | None,
+    rivals: Sequence[Candidate] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> FitReport:
     """Fit a model to images of one number of channels.
@@ -112,6 +118,7 @@ def fit(
         options: settings.
         n_pixels: of the whole dataset, what the weights are weighed against.
         start: the shipped model file for such images, None if there is none.
+        rivals: what codecs without a model come to, measured by the caller.
         progress: called with a short text and the part that is done.
 
     Raises:
@@ -147,13 +154,16 @@ def fit(
     _train(winner, 1.0, progress, f"training {best}", trial * len(trainers), scale=rest)
     fitted = winner.release(name=f"fitted-{best}")
     candidates = [measure(f"fitted {best}", LoadedModel(fitted), held_out, options.quality, n_pixels)]
-    blobs = [fitted]
+    blobs: list[bytes | None] = [fitted]
     if start and shipped:
         name = str(shipped.document.get("name", "shipped"))
         candidates.append(measure(name, shipped, held_out, options.quality, n_pixels))
         blobs.append(start)
-    chosen = int(np.argmin([candidate.cost for candidate in candidates]))
-    return FitReport(blobs[chosen], candidates[chosen].name, _reason(candidates, chosen), candidates)
+    candidates += rivals
+    blobs += [None] * len(rivals)
+    worth = KAPPA / float(winner.average.nominal_step(torch.tensor([options.quality - 1.0]))[0]) ** 2
+    chosen = int(np.argmin([candidate.cost(worth) for candidate in candidates]))
+    return FitReport(blobs[chosen], candidates[chosen].name, _reason(candidates, chosen, worth), candidates)
 
 
 def _candidates(images: Sequence[Pixels], settings: Settings, shipped: LoadedModel | None, n_pixels: int) -> dict[str, Trainer]:
@@ -202,8 +212,6 @@ def _trial_cost(trainer: Trainer, held_out: Pixels, quality: int, n_pixels: int)
             bits.append(cost.bits_per_pixel)
             error.append(cost.mse * x.shape[1])
         step = trainer.average.nominal_step(torch.tensor([quality - 1.0]))
-    from batchcodec.learned.hyperprior.training import KAPPA
-
     per_pixel = torch.cat(bits).mean() + KAPPA / step[0] ** 2 * torch.cat(error).mean()
     return 8.0 * n_weights + n_pixels * float(per_pixel)
 
@@ -225,20 +233,17 @@ def measure(name: str, model: LoadedModel, held_out: Pixels, quality: int, n_pix
             error.append(squared.sum(3).mean((1, 2)))
             psnr.append(10 * np.log10(255**2 / np.maximum(squared.mean((1, 2, 3)), 0.01)))
     rate = float(np.concatenate(bits).mean())
-    worth = float(worth_of(model, np.array([quality], np.uint8))[0])
+    squared_error = n_pixels * float(np.concatenate(error).mean())
     weight_bytes = len(model.without_encoder())
-    cost = 8.0 * weight_bytes + n_pixels * (rate + worth * float(np.concatenate(error).mean()))
-    return Candidate(name, weight_bytes, round(n_pixels * rate / 8), float(np.concatenate(psnr).mean()), cost)
+    return Candidate(name, weight_bytes, round(n_pixels * rate / 8), float(np.concatenate(psnr).mean()), squared_error)
 
 
-def _reason(candidates: list[Candidate], chosen: int) -> str:
+def _reason(candidates: list[Candidate], chosen: int, worth: float) -> str:
     best = candidates[chosen]
     text = f"{best.name}: about {best.payload_bytes:,} bytes and {best.weight_bytes:,} of weights at {best.psnr:.2f} dB"
-    others = [c for i, c in enumerate(candidates) if i != chosen]
-    if others:
-        other = others[0]
+    for other in (c for i, c in enumerate(candidates) if i != chosen):
         text += (
             f"; {other.name}: {other.payload_bytes:,} and {other.weight_bytes:,} at {other.psnr:.2f} dB, "
-            f"{100 * (other.cost / best.cost - 1):.1f} % more in all, errors counted"
+            f"{100 * (other.cost(worth) / best.cost(worth) - 1):.1f} % more in all, errors counted"
         )
     return text
