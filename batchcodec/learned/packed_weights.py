@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from batchcodec.entropy import gaussian, values
 from batchcodec.errors import ModelError, PayloadError
 
 Tensors = dict[str, npt.NDArray[Any]]
-Unpacker = Callable[[bytes, bytes, npt.NDArray[np.int64]], npt.NDArray[Any]]
+Unpacker = Callable[[bytes, bytes, npt.NDArray[Any]], npt.NDArray[Any]]
 """Of words, escapes and the table of each value: the values."""
 
 NAMES = ("packed.words", "packed.escapes", "packed.tables")
@@ -30,8 +31,9 @@ MAX_WEIGHTS = 1 << 23
 
 
 def pack(tensors: Tensors) -> tuple[Tensors, list[list[Any]]]:
-    """The same tensors with those of int8 and two axes or more packed, and the list of these for the document."""
-    chosen = {name: tensor for name, tensor in sorted(tensors.items()) if tensor.dtype == np.int8 and tensor.ndim > 1}
+    """The same tensors with those of int8, 2 to 8 axes and not empty packed, and the list of these for the document."""
+    weights = {name: t for name, t in tensors.items() if t.dtype == np.int8 and 2 <= t.ndim <= 8 and t.size}
+    chosen = dict(sorted(weights.items()))
     if not chosen:
         return tensors, []
     tables, numbers, index = [], [], []
@@ -62,10 +64,10 @@ def unpack(tensors: Tensors, listed: object, unpacker: Unpacker | None = None) -
     words, escapes, tables = (tensors.get(name) for name in NAMES)
     if words is None or escapes is None or tables is None or not all(t.dtype == np.uint8 for t in (words, escapes, tables)):
         raise ModelError(f"the model's packed weights lack one of {', '.join(NAMES)}, uint8")
-    rows = np.concatenate([np.full(shape[0], math.prod(shape[1:]), np.int64) for shape in shapes.values()])
-    if tables.shape != rows.shape or tables.max(initial=0) >= gaussian.N_SCALES:
+    if tables.shape != (sum(shape[0] for shape in shapes.values()),) or tables.max(initial=0) >= gaussian.N_SCALES:
         raise ModelError("the model's packed weights do not have one table of the bank for each output channel")
-    index = np.repeat(tables.astype(np.int64), rows)
+    rows = np.concatenate([np.full(shape[0], math.prod(shape[1:]), np.int64) for shape in shapes.values()])
+    index = np.repeat(tables.astype(np.uint16), rows)
     try:
         numbers = (unpacker or _unpacked)(words.tobytes(), escapes.tobytes(), index)
     except PayloadError as exc:
@@ -116,11 +118,12 @@ def _table_of(row: npt.NDArray[np.int64]) -> int:
     return gaussian.N_SCALES - 1
 
 
+@cache
 def _bank() -> values.Bank:
     return values.Bank(gaussian.frequencies())
 
 
-def _unpacked(words: bytes, escapes: bytes, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _unpacked(words: bytes, escapes: bytes, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
     stream = values.Decoder(words, escapes, _bank())
     numbers = stream.take(index)
     stream.finish()

@@ -25,6 +25,8 @@ from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
 
 CODEC_ID = "hyperprior-1"
 MAX_HYPER_SYMBOLS = 256
+MAX_TYPICAL = 100.0
+"""Of the logarithm of an error, and of a power: what is sound is far below."""
 ENCODER_LIMITS = {"width": (1, 1024), "blocks": (0, 16), "fine_width": (1, 1024)}
 
 
@@ -162,7 +164,7 @@ class LoadedModel:
         if not (
             isinstance(nominal, list)
             and len(nominal) == self.arch.anchors
-            and all(isinstance(step, int | float) and 0 < step <= MAX_STEP for step in nominal)
+            and all(isinstance(step, int | float) and 0.01 <= step <= MAX_STEP for step in nominal)
         ):
             raise ModelError("the model does not say what its qualities were trained for: it can only decode")
         place = (np.asarray(quality, np.float64) - 1) * (self.arch.anchors - 1) / 99
@@ -175,7 +177,11 @@ class LoadedModel:
             ModelError: the model does not say.
         """
         typical = self.document.get("typical")
-        if not (isinstance(typical, list) and len(typical) == 2 and all(isinstance(number, int | float) for number in typical)):
+        if not (
+            isinstance(typical, list)
+            and len(typical) == 2
+            and all(isinstance(number, int | float) and abs(number) <= MAX_TYPICAL for number in typical)
+        ):
             raise ModelError("the model does not say what its qualities look like: it can only decode")
         log_mse, power = float(typical[0]), min(1.8, max(0.5, float(typical[1])))
         return float(np.exp(log_mse + power * np.log(self.nominal_step(np.array([quality]))[0]))), power

@@ -8,6 +8,7 @@ second half; the last bit of exactness (float32 in all layers) is trained in the
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -83,6 +84,8 @@ class Settings:
             "finest": (1.0, self.coarsest),
             "threads": (1, 1024),
             "weight_limit": (1, 127),
+            "validation": (1, 1 << 30),
+            "seed": (0, 1 << 32),
         }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
@@ -233,7 +236,8 @@ class Trainer:
             try:
                 while self.done < until:
                     value = self.train_step()
-                    loss = value if loss != loss else 0.98 * loss + 0.02 * value
+                    if math.isfinite(value):  # else the batch was skipped
+                        loss = value if loss != loss else 0.98 * loss + 0.02 * value
                     if self.step % 250 == 0:
                         loss = self.go_back_if_lost(loss)
                     now = time.monotonic()

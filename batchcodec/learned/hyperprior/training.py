@@ -102,6 +102,8 @@ class Model(nn.Module):
             coded: list[Tensor] = []
             own = None
             for at in positions:
+                if not len(at):  # a single position has no second pass
+                    continue
                 here = take(y[:, channels], at)
                 mean, scale = part.parameters_at(take(shared, at), own)
                 residual = (here - mean) / d
@@ -112,10 +114,10 @@ class Model(nn.Module):
                 ratio = torch.exp2((scale / SCALE_STEPS - log_d).clamp(*LOG_RATIO_RANGE))
                 noisy = residual + torch.rand_like(residual) - 0.5 if noise else rounded
                 bits = bits + gaussian_bits(noisy, ratio).sum((1, 2, 3))
-                if own is None:
+                if own is None and len(positions[1]):
                     first = put(coded, positions[:1], height, width)
                     own = take(part.own(features(first, decoder.exact)), positions[1])
-            done.append(put(coded, positions, height, width))
+            done.append(put(coded, positions[: len(coded)], height, width))
         decoded = decoder.synthesis(torch.cat(done, 1), plane)
         if not noise:
             decoded = torch.round(decoded).clamp(0, 255)
@@ -185,4 +187,6 @@ def gaussian_bits(value: Tensor, deviation: Tensor) -> Tensor:
 def _patch(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
     top, left = (int(rng.integers(max(1, n - side + 1))) for n in image.shape[:2])
     patch = image[top : top + side, left : left + side]
+    if patch.shape[:2] == (side, side):  # padding is slow, and there are many patches
+        return patch
     return np.pad(patch, ((0, side - patch.shape[0]), (0, side - patch.shape[1]), (0, 0)), mode="edge")
