@@ -140,6 +140,8 @@ class Trainer:
         self.validation = [images[i] for i in order[:n_validation]]
         self.images = [images[i] for i in order[n_validation:]]
         largest = max(max(image.shape[:2]) for image in self.images[:1000])
+        if settings.crop % arch.stride:
+            raise OptionError("crop", settings.crop, f"a multiple of {arch.stride}")
         self.crop = min(settings.crop, -(-largest // arch.stride) * arch.stride)
         torch.manual_seed(settings.seed)
         if start:
@@ -285,6 +287,7 @@ class Trainer:
             "arch": self.arch.to_json(),
             "step": self.step,
             "seconds": self.seconds,
+            "caution": self.caution,
             "log": self.log,
             "random": self.random.bit_generator.state,
         }
@@ -312,6 +315,7 @@ class Trainer:
                 self.optimiser.state[parameters[name]][kind] = tensor.contiguous(memory_format=torch.preserve_format)
             self.random.bit_generator.state = document["random"]
             self.step, self.seconds, self.log = int(document["step"]), float(document["seconds"]), list(document["log"])
+            self.caution = float(document.get("caution", 1.0))
         except (KeyError, ValueError, TypeError, RuntimeError) as exc:
             raise ModelError(f"checkpoint {path}: {exc}", path=path) from exc
         torch.manual_seed(self.settings.seed + self.step)

@@ -80,8 +80,6 @@ def train(
     else:
         arch, encoder = profile(profile_name or DEFAULT_PROFILE, images[0].shape[2])
         trainer = Trainer(images, settings, arch=arch, encoder=encoder)
-    if settings.crop % trainer.arch.stride:
-        raise OptionError("crop", settings.crop, f"a multiple of {trainer.arch.stride}")
     checkpoint = model_file.checkpoint_path(out)
     if resume and checkpoint.exists():
         trainer.load(checkpoint)
