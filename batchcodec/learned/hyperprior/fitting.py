@@ -204,7 +204,7 @@ def _trial_cost(trainer: Trainer, held_out: Pixels, quality: int, n_pixels: int)
     """Cost of a candidate after its trial, from estimated bits and a byte for each weight."""
     n_weights = sum(parameter.numel() for parameter in trainer.model.decoder.parameters())
     bits, error = [], []
-    with numerics(trainer.settings.threads), torch.no_grad():
+    with numerics(), torch.no_grad():
         for at in range(0, len(held_out), 32):
             x = torch.from_numpy(held_out[at : at + 32]).permute(0, 3, 1, 2).float()
             qualities = torch.full((len(x),), quality - 1.0)

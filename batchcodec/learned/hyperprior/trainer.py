@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +56,7 @@ class Settings:
         flip: mirror crops at random.
         validation: images that are held out, at most.
         seed: of weights, crops and noise.
-        threads: of the CPU.
+        threads: of the CPU, each for a part of the batch; with one, the same seed gives the same weights on one machine.
         weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
     """
@@ -159,6 +160,7 @@ class Trainer:
                 factor = next((f for part, f in RATES.items() if name.startswith(part)), 1.0)
                 groups.setdefault(factor, []).append(parameter)
         self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
+        self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.random = np.random.default_rng(settings.seed + 1)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.log: list[dict[str, Any]] = []
@@ -187,20 +189,42 @@ class Trainer:
         self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
         low, high = self.settings.qualities
         quality = low - 1 + torch.rand(self.settings.batch) * (high - low)
-        cost = self.model(self.batch(), quality)
-        loss = self.model.loss(cost, quality)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], 1.0)
+        loss = self._gradients(self.batch(), quality)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self.step += 1
         if not torch.isfinite(norm):  # one bad batch must not spoil all weights
             self.skipped += 1
-            return float(loss.detach())
+            return loss
         self.optimiser.step()
         decay = min(0.999, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        return float(loss.detach())
+        return loss
+
+    def _gradients(self, x: Tensor, quality: Tensor) -> float:
+        """Set the gradients of the loss, which is returned.
+
+        Each thread takes a part of the batch through the whole network. That scales; threads within a layer hardly do,
+        since layers are small and wait for each other.
+        """
+        n_parts = min(self.settings.threads, len(x))
+
+        def part(i: int) -> tuple[float, tuple[Tensor | None, ...]]:
+            torch.set_num_threads(1)
+            rows = slice(len(x) * i // n_parts, len(x) * (i + 1) // n_parts)
+            share = (rows.stop - rows.start) / len(x)
+            loss = self.model.loss(self.model(x[rows], quality[rows]), quality[rows]) * share
+            return float(loss.detach()), torch.autograd.grad(loss, self._parameters, allow_unused=True)
+
+        if n_parts > 1:
+            with ThreadPoolExecutor(n_parts) as pool:
+                parts = list(pool.map(part, range(n_parts)))
+        else:
+            parts = [part(0)]
+        for parameter, *grads in zip(self._parameters, *(grads for _, grads in parts), strict=True):
+            found = [grad for grad in grads if grad is not None]
+            parameter.grad = sum(found[1:], found[0]) if found else None
+        return sum(loss for loss, _ in parts)
 
     @torch.no_grad()
     def validate(self) -> dict[str, Any]:
@@ -234,7 +258,7 @@ class Trainer:
         earlier, started = self.seconds, time.monotonic()
         last_checkpoint = last_validation = last_progress = started
         loss = float("nan")
-        with numerics(self.settings.threads):
+        with numerics():
             try:
                 while self.done < until:
                     value = self.train_step()
