@@ -7,6 +7,7 @@ None means.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -85,7 +86,7 @@ def train_command(
         float | None,
         typer.Option(help="autoencoder-1: part of the images that is held out, 1,000 at most.", show_default="0.05"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="autoencoder-1: auto, cpu or cuda.", show_default="auto")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     size: SizeOption = "native",
     resample: ResampleOption = "bicubic",
     aspect: AspectOption = "stretch",
@@ -96,7 +97,7 @@ def train_command(
     threads: Annotated[
         int,
         typer.Option(
-            min=0, max=1024, help="CPU threads; 0 takes one, or with autoencoder-1 one or all, whichever is faster now."
+            min=0, max=1024, help="CPU threads; 0 takes all, or with autoencoder-1 one or all, whichever is faster now."
         ),
     ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint if it is there.")] = False,
@@ -108,14 +109,13 @@ def train_command(
 ) -> None:
     """Train a model for a learned codec on a dataset. Ctrl-C stops early and keeps the best so far."""
     output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
-    shared: dict[str, Any] = {"batch": batch, "crop": crop, "learning_rate": learning_rate, "seed": seed}
+    shared: dict[str, Any] = {"batch": batch, "crop": crop, "learning_rate": learning_rate, "seed": seed, "device": device}
     of_autoencoder = {
         "latent": latent,
         "width": width,
         "rate_weight": rate_weight,
         "epochs": epochs,
         "validation": validation,
-        "device": device,
     }
     of_hyperprior = {"from": start, "profile": profile}
     if codec == TrainedCodec.hyperprior:
@@ -127,7 +127,7 @@ def train_command(
     _check_target(target, force, resume)
     images = _images(source, preprocessing(size, resample, aspect, mode), format_id, FormatOptions(key=key), seed)
     if codec == TrainedCodec.hyperprior:
-        shared |= {"minutes": minutes, "threads": max(1, threads)}
+        shared |= {"minutes": minutes, "threads": threads or os.cpu_count() or 1}
         interrupted = _train_hyperprior(images, target, shared, start, profile, resume)
     else:
         given: dict[str, Any] = {name: value for name, value in of_autoencoder.items() if value is not None}

@@ -161,7 +161,8 @@ def fit(
         blobs.append(start)
     candidates += rivals
     blobs += [None] * len(rivals)
-    worth = KAPPA / float(winner.average.nominal_step(torch.tensor([options.quality - 1.0]))[0]) ** 2
+    quality = torch.tensor([options.quality - 1.0])  # `release` has brought the average to the CPU
+    worth = KAPPA / float(winner.average.nominal_step(quality)[0]) ** 2
     chosen = int(np.argmin([candidate.cost(worth) for candidate in candidates]))
     return FitReport(blobs[chosen], candidates[chosen].name, _reason(candidates, chosen, worth), candidates)
 
@@ -206,12 +207,10 @@ def _trial_cost(trainer: Trainer, held_out: Pixels, quality: int, n_pixels: int)
     bits, error = [], []
     with numerics(), torch.no_grad():
         for at in range(0, len(held_out), 32):
-            x = torch.from_numpy(held_out[at : at + 32]).permute(0, 3, 1, 2).float()
-            qualities = torch.full((len(x),), quality - 1.0)
-            cost = trainer.average(x.contiguous(memory_format=torch.channels_last), qualities, noise=False)
+            cost = trainer.cost_of(held_out[at : at + 32], quality)
             bits.append(cost.bits_per_pixel)
-            error.append(cost.mse * x.shape[1])
-        step = trainer.average.nominal_step(torch.tensor([quality - 1.0]))
+            error.append(cost.mse * trainer.arch.channels)
+        step = trainer.average.nominal_step(torch.tensor([quality - 1.0], device=trainer.device))
     per_pixel = torch.cat(bits).mean() + KAPPA / step[0] ** 2 * torch.cat(error).mean()
     return 8.0 * n_weights + n_pixels * float(per_pixel)
 

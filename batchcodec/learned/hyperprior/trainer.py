@@ -29,7 +29,7 @@ from batchcodec.learned.hyperprior import model as models
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised
-from batchcodec.learned.hyperprior.training import Model
+from batchcodec.learned.hyperprior.training import Cost, Model
 from batchcodec.types import Pixels
 
 LARGE_CROP = 192
@@ -58,6 +58,7 @@ class Settings:
         seed: of weights, crops and noise.
         threads: of the CPU, each for a part of the batch; with one, the same seed gives the same weights on one machine.
         weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
+        device: "auto" (CUDA where torch finds it), "cpu" or "cuda".
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
     """
 
@@ -73,6 +74,7 @@ class Settings:
     seed: int = 0
     threads: int = 1
     weight_limit: int = 127
+    device: str = "auto"
     bfloat16: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +93,10 @@ class Settings:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 raise OptionError(name.replace("_", "-"), getattr(self, name), f"a number from {low} to {high}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise OptionError("device", self.device, "auto, cpu or cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise OptionError("device", self.device, "cpu: torch finds no CUDA device here")
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
             raise OptionError("qualities", self.qualities, "two numbers from 1 to 100")
 
@@ -152,7 +158,9 @@ class Trainer:
             self.model.start_linear(self.images, settings.coarsest, settings.finest, seed=settings.seed)
         for _, layer in models.exact_layers(self.model.decoder):
             layer.weight_limit = settings.weight_limit
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(found if settings.device == "auto" else settings.device)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval()
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
@@ -179,7 +187,11 @@ class Trainer:
         stack = np.stack([cropped(self.images[i], self.crop, self.random) for i in picks])
         if self.settings.flip and self.random.integers(2):
             stack = stack[:, :, ::-1].copy()
-        return torch.from_numpy(stack).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+        return self._gray_levels(stack)
+
+    def _gray_levels(self, stack: Pixels) -> Tensor:
+        x = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
+        return x.contiguous(memory_format=torch.channels_last)
 
     def train_step(self) -> float:
         """One step; its loss."""
@@ -188,7 +200,7 @@ class Trainer:
             group["lr"] = rate * group["factor"]
         self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
         low, high = self.settings.qualities
-        quality = low - 1 + torch.rand(self.settings.batch) * (high - low)
+        quality = low - 1 + torch.rand(self.settings.batch, device=self.device) * (high - low)
         loss = self._gradients(self.batch(), quality)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self.step += 1
@@ -207,7 +219,7 @@ class Trainer:
         Each thread takes a part of the batch through the whole network. That scales; threads within a layer hardly do,
         since layers are small and wait for each other.
         """
-        n_parts = min(self.settings.threads, len(x))
+        n_parts = min(self.settings.threads, len(x)) if self.device.type == "cpu" else 1
 
         def part(i: int) -> tuple[float, tuple[Tensor | None, ...]]:
             torch.set_num_threads(1)
@@ -236,15 +248,20 @@ class Trainer:
         for number in VALIDATION_QUALITIES:
             rates, psnrs = [], []
             for at in range(0, len(stack), 32):
-                x = torch.from_numpy(stack[at : at + 32]).permute(0, 3, 1, 2).float()
-                x = x.contiguous(memory_format=torch.channels_last)
-                cost = self.average(x, torch.full((len(x),), number - 1.0), noise=False)
+                cost = self.cost_of(stack[at : at + 32], number)
                 rates.append(cost.bits_per_pixel)
                 psnrs.append(10 * torch.log10(255**2 / cost.mse.clamp_min(1e-2)))
             rate, psnr = float(torch.cat(rates).mean()), float(torch.cat(psnrs).mean())
             row["points"].append({"quality": number, "bits_per_pixel": round(rate, 4), "psnr": round(psnr, 2)})
         self.log.append(row)
         return row
+
+    @torch.no_grad()
+    def cost_of(self, images: Pixels, quality: int) -> Cost:
+        """What the averaged weights make of uint8 [N, side, side, C] at a quality 1..100."""
+        x = self._gray_levels(images)
+        cost: Cost = self.average(x, torch.full((len(x),), quality - 1.0, device=self.device), noise=False)
+        return Cost(cost.bits_per_pixel.cpu(), cost.mse.cpu())
 
     def run(
         self,
@@ -336,7 +353,7 @@ class Trainer:
             parameters = dict(self.model.named_parameters())
             for key, tensor in part("adam.").items():
                 kind, name = key.split(".", 1)
-                self.optimiser.state[parameters[name]][kind] = tensor.contiguous(memory_format=torch.preserve_format)
+                self.optimiser.state[parameters[name]][kind] = tensor if kind == "step" else tensor.to(self.device)
             self.random.bit_generator.state = document["random"]
             self.step, self.seconds, self.log = int(document["step"]), float(document["seconds"]), list(document["log"])
             self.caution = float(document.get("caution", 1.0))
