@@ -13,7 +13,7 @@ from batchcodec.errors import OptionError, UnsupportedImageError
 from batchcodec.registry import Registry
 from batchcodec.types import CHANNEL_NAMES, ImageSpec, Item
 
-DEFAULT_CODEC = "hyperprior-1:quality=50"
+DEFAULT_CODEC = "hyperprior-1:quality=55"
 """For 8-bit gray and RGB images when none is chosen: exact on every machine. Its weights must not outweigh what it saves."""
 FALLBACK_CODEC = "avif:quality=60,mosaic=true"
 """For 8-bit images with alpha, and for datasets of few pixels: visually good, and the best of the classical ones."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -139,3 +141,9 @@ def test_results_are_those_of_the_benchmark() -> None:
         assert len(shown) > 6, page
         for name, n_bytes, psnr, ssim, weights in shown[2:]:
             assert (name, n_bytes, psnr, ssim, weights.removesuffix(" kB") or "0") in known, (page, name)
+
+
+def test_tables_of_the_learned_codec_are_those_of_its_benchmarks() -> None:
+    """docs/learned.md has the figures of the committed runs; `python benchmarks/tables.py` writes them."""
+    done = subprocess.run([sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or "the tables are not what the results say"

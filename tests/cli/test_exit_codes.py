@@ -76,7 +76,7 @@ def test_bad_options_of_train_are_2(options: tuple[str, ...], invoke: RunCli, tm
         ("--codec", "hyperprior-1", "--minutes", "1", "--width", "8,8,8"),
         ("--codec", "hyperprior-1", "--minutes", "1", "--rate-weight", "1"),
         ("--codec", "hyperprior-1", "--minutes", "1", "--epochs", "1"),
-        ("--codec", "hyperprior-1", "--minutes", "1", "--latent", "12"),
+        ("--codec", "hyperprior-1", "--minutes", "1", "--device", "tpu"),
         ("--codec", "hyperprior-1", "--minutes", "1", "--profile", "huge"),
         ("--codec", "hyperprior-1", "--minutes", "1", "--crop", "12"),
         ("--codec", "hyperprior-1", "--minutes", "1", "--profile", "small", "--from", "photo-gray"),

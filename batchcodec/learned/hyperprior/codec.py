@@ -35,7 +35,7 @@ BATCH_PIXELS = 1 << 17
 """Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
 STRIP_PIXELS = 1 << 20
 """Pixels of a large image that are synthesised at once."""
-DEFAULT_QUALITY = 50
+DEFAULT_QUALITY = 55
 DEFAULT_EFFORT = 2
 TUNES = ("psnr", "mse")
 DEFAULT_MODELS = {1: "photo-gray", 2: "photo-gray", 3: "photo-rgb", 4: "photo-gray"}
@@ -58,7 +58,7 @@ class HyperpriorCodec(Codec):
     codec_id = "hyperprior-1"
     summary = "learned, integer-exact: the same pixels on every machine; shipped models photo-rgb and photo-gray, or --model"
     options_help = {  # noqa: RUF012
-        "quality": "1 to 100 (default 50)",
+        "quality": "1 to 100 (default 55)",
         "effort": "1 (fast) to 9 (small) (default 2)",
         "tune": "psnr (mean of the images' PSNR) or mse (of all images together) (default psnr)",
         "model_ref": "true names the model in the archive and leaves it out: --model-ref (default false)",

@@ -1,0 +1,137 @@
+"""Put the figures of committed runs into docs/learned.md: what stands there is what benchmarks/results/*.json say.
+
+python benchmarks/tables.py          # rewrites the tables
+python benchmarks/tables.py --check  # exit 1 if a table is not what the results say (a test does this)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batchcodec.learned.hyperprior.architecture import PROFILES, profile
+from batchcodec.learned.hyperprior.network import Decoder, macs_per_pixel
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "learned.md"
+
+
+def results(name: str) -> Any:
+    return json.loads((HERE / "results" / f"{name}.json").read_text())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def profiles() -> str:
+    rows = []
+    for name in PROFILES:
+        for channels, kind in ((1, "gray"), (3, "RGB")):
+            arch = profile(name, channels)[0]
+            macs = macs_per_pixel(arch)
+            with torch.device("meta"):
+                n_weights = sum(parameter.numel() for parameter in Decoder(arch).parameters())
+            cost = f"{macs['entropy']:,.0f} + {macs['synthesis']:,.0f} = {sum(macs.values()):,.0f}"
+            rows.append([f"`{name}`", kind, cost, f"{n_weights:,}"])
+    return table(["profile", "for", "multiplications per pixel: entropy + synthesis", "weights"], rows)
+
+
+def fashion() -> str:
+    run = results("fashion")["test"]
+    targets = sorted({row["target_db"] for row in run["at"]})
+    by_codec: dict[str, dict[float, dict[str, Any]]] = {}
+    for row in run["at"]:
+        by_codec.setdefault(row["codec"], {})[row["target_db"]] = row
+    rows = []
+    for codec, at in by_codec.items():
+        shown = [f"{at[t]['bytes']:.1f}" if at.get(t) and at[t]["bytes"] is not None else "" for t in targets]
+        weights = next((p["weight_bytes"] for p in run["points"][codec]), 0)
+        rows.append([codec, *shown, f"{weights:,}" if weights else ""])
+    head = ["codec", *(f"bytes per image at {target} dB" for target in targets), "weights, bytes"]
+    return f"{run['images']:,} test images.\n\n{table(head, rows)}"
+
+
+def bd_rates(name: str, against: str) -> str:
+    run = results(name)
+    rows = []
+    for row in run["summary"]:
+        speed = [f"{row['encode_s']:.3f}", f"{row['decode_s']:.3f}"] if "encode_s" in row else []
+        rows.append([row["codec"], f"{row['bd_rate']:+.1f} %", f"{row['bd_rate_pooled']:+.1f} %", *speed])
+    timed = ["encode, s", "decode, s"] if "encode_s" in run["summary"][0] else []
+    return table(["codec", f"BD-rate against {against}, mean PSNR", "pooled PSNR", *timed], rows)
+
+
+def effort() -> str:
+    run = results("effort-fashion")
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in run["rows"]:
+        rows.setdefault(row["effort"], []).append(row)
+    cells = [
+        [str(level), *(f"{row['percent']:+.1f} %" for row in found), f"{found[0]['images_per_second']:.1f}"]
+        for level, found in sorted(rows.items())
+    ]
+    qualities = [f"bytes at equal PSNR, quality {row['quality']}" for row in next(iter(rows.values()))]
+    text = table(["effort", *qualities, "images/s, one core"], cells)
+    return f"{run['images']:,} Fashion-MNIST test images of 64x64, beside effort 1 (`benchmarks/effort.py fashion`):\n\n{text}"
+
+
+def exactness() -> str:
+    run = results("exactness")
+    rows = [
+        [name, f"{rate['mean_psnr']:+.2f} %", f"{rate['pooled_psnr']:+.2f} %"] for name, rate in run["bd_rate_to_float"].items()
+    ]
+    return f"{run['steps']:,} steps each.\n\n" + table(["network", "BD-rate against float, mean PSNR", "pooled PSNR"], rows)
+
+
+def all_results() -> str:
+    parts = [
+        ("Fashion-MNIST at 64x64, model trained on the 60,000 training images (`benchmarks/fashion.py`)", fashion),
+        (
+            "Kodak, the shipped model `photo-rgb`, not fitted (`benchmarks/kodak.py`)",
+            lambda: bd_rates("kodak", "JPEG 4:2:0"),
+        ),
+        (
+            "EuroSAT tiles, fitted on 4,000, measured on 1,000 others (`benchmarks/eurosat.py`)",
+            lambda: bd_rates("eurosat", "AVIF mosaic"),
+        ),
+    ]
+    return "\n\n".join(f"**{title}**\n\n{make()}" for title, make in parts)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "profiles": profiles,
+    "effort": effort,
+    "results": all_results,
+    "exactness": exactness,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every section between its markers made anew."""
+    for name, make in SECTIONS.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, rest = page.split(start)
+        page = f"{before}{start}\n\n{make()}\n\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    now = PAGE.read_text()
+    made = filled(now)
+    if args.check:
+        sys.exit(int(made != now))
+    PAGE.write_text(made)
+
+
+if __name__ == "__main__":
+    main()
