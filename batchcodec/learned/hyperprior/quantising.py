@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchcodec.entropy import gaussian
 from batchcodec.learned.hyperprior import coding
-from batchcodec.learned.hyperprior.codec import batches
+from batchcodec.learned.hyperprior.codec import STRIP_PIXELS, batches
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.network import take
 from batchcodec.learned.hyperprior.training import KAPPA
@@ -60,7 +60,21 @@ def gray_levels(model: LoadedModel, images: Pixels) -> Tensor:
 def analysed(model: LoadedModel, images: Pixels) -> Tensor:
     """Latents [N, M, h, w], not rounded, of uint8 [N, H, W, C]."""
     parts = batches(len(images), images.shape[1] * images.shape[2])
-    return torch.cat([model.encoder.analysis(gray_levels(model, images[p]) - model.decoder.offset) for p in parts])
+    return torch.cat([_analysed(model, gray_levels(model, images[part]) - model.decoder.offset) for part in parts])
+
+
+def _analysed(model: LoadedModel, x: Tensor) -> Tensor:
+    """Latents of gray levels less the offset; large images strip by strip, with the rows around that a strip looks at."""
+    stride, reach = model.arch.stride, 2 * model.encoder.blocks + 3
+    n_rows = x.shape[2] // stride
+    strip = max(16, STRIP_PIXELS // (x.shape[3] * stride))
+    latents = []
+    for top in range(0, n_rows, strip):
+        bottom = min(n_rows, top + strip)
+        first, last = max(0, top - reach), min(n_rows, bottom + reach)
+        y = model.encoder.analysis(x[:, :, first * stride : last * stride])
+        latents.append(y[:, :, top - first : bottom - first])
+    return torch.cat(latents, 2)
 
 
 def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions) -> Tensor:
