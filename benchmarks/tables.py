@@ -1,4 +1,4 @@
-"""Put the figures of committed runs into docs/learned.md: what stands there is what benchmarks/results/*.json say.
+"""Put the figures of committed runs into README.md and docs/learned.md: they are what benchmarks/results/*.json say.
 
 python benchmarks/tables.py          # rewrites the tables
 python benchmarks/tables.py --check  # exit 1 if a table is not what the results say (a test does this)
@@ -19,7 +19,6 @@ from batchcodec.learned.hyperprior.architecture import PROFILES, profile
 from batchcodec.learned.hyperprior.network import Decoder, macs_per_pixel
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "learned.md"
 
 
 def results(name: str) -> Any:
@@ -105,17 +104,20 @@ def all_results() -> str:
     return "\n\n".join(f"**{title}**\n\n{make()}" for title, make in parts)
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    "profiles": profiles,
-    "effort": effort,
-    "results": all_results,
-    "exactness": exactness,
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    HERE.parent / "docs" / "learned.md": {
+        "profiles": profiles,
+        "effort": effort,
+        "results": all_results,
+        "exactness": exactness,
+    },
+    HERE.parent / "README.md": {"fashion": fashion},
 }
 
 
-def filled(page: str) -> str:
+def filled(page: str, sections: dict[str, Callable[[], str]]) -> str:
     """The page with every section between its markers made anew."""
-    for name, make in SECTIONS.items():
+    for name, make in sections.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, rest = page.split(start)
         page = f"{before}{start}\n\n{make()}\n\n{end}{rest.split(end)[1]}"
@@ -126,11 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    now = PAGE.read_text()
-    made = filled(now)
+    made = {page: filled(page.read_text(), sections) for page, sections in PAGES.items()}
     if args.check:
-        sys.exit(int(made != now))
-    PAGE.write_text(made)
+        sys.exit(int(any(text != page.read_text() for page, text in made.items())))
+    for page, text in made.items():
+        page.write_text(text)
 
 
 if __name__ == "__main__":
