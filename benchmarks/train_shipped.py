@@ -2,6 +2,7 @@
 
     python benchmarks/train_shipped.py photo-rgb --minutes 90             # into runs/photo-rgb.safetensors
     python benchmarks/train_shipped.py photo-rgb --minutes 180 --resume   # go on, on another day or another machine
+    python benchmarks/train_shipped.py photo-rgb --minutes 90 --from-shipped   # the same without a checkpoint
 
 The checkpoint beside the output has all state: `--resume` with more minutes goes on with it, and the learning rate follows the
 new length. The recipe of each model is in `RECIPES`; the figures on the way go to the model's `.log.json`. `--ship` copies the
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from batchcodec.learned.data import load_images
 from batchcodec.learned.hyperprior.architecture import profile
+from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
 from batchcodec.preprocess import Preprocess
 
@@ -33,6 +35,9 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--minutes", type=float, required=True, help="of training, earlier sessions included")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="start from the shipped weights, where no checkpoint is left"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crop", type=int, help="another side of the crops, such as 128 for the last part")
     parser.add_argument("--batch", type=int, help="another number of crops")
@@ -46,7 +51,8 @@ def main() -> None:
     more = {key: value for key in ("crop", "batch") if (value := getattr(args, key)) is not None}
     settings = replace(settings, minutes=args.minutes, threads=args.threads, **more)
     images = load_images(Path(data) / "photos-train.tar", Preprocess(mode=mode))  # type: ignore[arg-type]
-    trainer = Trainer(images, settings, arch=arch, encoder=encoder)
+    start = LoadedModel((SHIPPED / f"{args.name}.safetensors").read_bytes()) if args.from_shipped else None
+    trainer = Trainer(images, settings, arch=arch, encoder=encoder, start=start)
     args.out.mkdir(exist_ok=True)
     target = args.out / f"{args.name}.safetensors"
     checkpoint = target.with_suffix(".checkpoint")
