@@ -22,7 +22,7 @@ from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
 from batchcodec.learned import shipped
 from batchcodec.learned.hyperprior import coding, effort, payloads, quantising
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
+from batchcodec.learned.hyperprior.codec import DEFAULT_QUALITY, HyperpriorCodec, inference
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.trainer import Settings, Trainer
 from batchcodec.testing import check_codec
@@ -238,7 +238,7 @@ def test_tune_psnr_gives_plain_images_more(blobs: dict[int, bytes]) -> None:
         with inference():
             qualities, _ = payloads.read_latents(model, payload, 4, 4, 4)
         if tune == "mse" or level == 1:
-            assert (qualities == 50).all()
+            assert (qualities == DEFAULT_QUALITY).all()
         else:
             assert qualities[:2].min() >= qualities[2:].max()
             assert qualities.min() < qualities.max()
