@@ -70,3 +70,13 @@ def _how_many_fit(dataset: Sequence[Item], preprocess: Preprocess, max_bytes: in
         with contextlib.suppress(ItemError):
             sizes.append(preprocess(dataset[index]).pixels.nbytes)
     return len(dataset) if not sizes else max(2, int(max_bytes / np.mean(sizes)))
+
+
+def random_crop(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+    """A random square [side, side, C] of [H, W, C]; smaller images are continued at their edges."""
+    height, width = image.shape[:2]
+    if height < side or width < side:
+        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="edge")
+        height, width = image.shape[:2]
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    return image[top : top + side, left : left + side]

@@ -32,6 +32,7 @@ from batchcodec.atomic import write_atomically
 from batchcodec.entropy.tables import quantise_counts
 from batchcodec.errors import InputError, ModelError
 from batchcodec.learned import model_file
+from batchcodec.learned.data import random_crop
 from batchcodec.learned.networks import STRIDE, Autoencoder, FactorizedPrior
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.learned.settings import TrainOptions, TrainReport, TrainStatus
@@ -96,7 +97,7 @@ class _Run:
     def batch(self) -> Tensor:
         """Random crops, float32 [B, C, crop, crop] in [0, 1]."""
         picks = self.random.integers(len(self.train), size=self.options.batch)
-        stack = np.stack([_crop(self.train[i], self.crop, self.random) for i in picks])
+        stack = np.stack([random_crop(self.train[i], self.crop, self.random) for i in picks])
         x = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2)
         return x.float().div_(255).contiguous(memory_format=torch.channels_last)
 
@@ -136,7 +137,7 @@ class _Run:
         costs, psnrs, rates = [], [], []
         rng = np.random.default_rng(0)
         for start in range(0, len(self.validation), 32):
-            images = [_crop(image, self.crop, rng) for image in self.validation[start : start + 32]]
+            images = [random_crop(image, self.crop, rng) for image in self.validation[start : start + 32]]
             x = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
             y = self.average.encoder(x)
             if self.options.rate_weight:
@@ -330,16 +331,6 @@ def _log_mse(decoded: Tensor, x: Tensor) -> Tensor:
     return torch.log(((decoded - x) ** 2).mean((1, 2, 3)) * 255**2 + 0.1)
 
 
-def _crop(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
-    """A random square [side, side, C] of [H, W, C]; smaller images are continued at their edges."""
-    height, width = image.shape[:2]
-    if height < side or width < side:
-        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="edge")
-        height, width = image.shape[:2]
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    return image[top : top + side, left : left + side]
-
-
 def _bfloat16_is_fast(device: torch.device) -> bool:
     """Whether matrix units for bfloat16 are there: GPUs, and CPUs with AMX (2.5 times faster steps, measured)."""
     if device.type == "cuda":
@@ -357,7 +348,7 @@ def _calibrated(
     picks = rng.permutation(len(images))[:CALIBRATION_IMAGES]
     parts = []
     for start in range(0, len(picks), 64):
-        crops = np.stack([_crop(images[i], crop, rng) for i in picks[start : start + 64]])
+        crops = np.stack([random_crop(images[i], crop, rng) for i in picks[start : start + 64]])
         x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
         parts.append(net.encoder(x).numpy())
     latents = np.concatenate(parts)  # [N, C, h, w]

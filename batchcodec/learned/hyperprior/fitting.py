@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from batchcodec.errors import OptionError
+from batchcodec.learned.data import random_crop
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised
-from batchcodec.learned.hyperprior.trainer import Settings, Trainer, cropped
+from batchcodec.learned.hyperprior.trainer import Settings, Trainer
 from batchcodec.learned.hyperprior.training import KAPPA
 from batchcodec.types import Pixels
 
@@ -198,7 +199,7 @@ def _train(
 def _held_out(trainer: Trainer) -> Pixels:
     """Crops of the images that no candidate trains on, uint8 [N, side, side, C]."""
     rng = np.random.default_rng(0)
-    return np.stack([cropped(image, trainer.crop, rng) for image in trainer.validation])
+    return np.stack([random_crop(image, trainer.crop, rng) for image in trainer.validation])
 
 
 def _trial_cost(trainer: Trainer, held_out: Pixels, quality: int, n_pixels: int) -> float:

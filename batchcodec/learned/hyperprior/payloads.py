@@ -17,10 +17,9 @@ from batchcodec.learned.hyperprior.network import HYPER_LIMIT
 Qualities = npt.NDArray[np.uint8]
 
 
-def hyper_index(model: LoadedModel, n: int, height: int, width: int) -> npt.NDArray[np.int64]:
+def hyper_index(model: LoadedModel, n_positions: int) -> npt.NDArray[np.int64]:
     """The table of each hyper-latent in the order image, position, channel: its channel's."""
-    count = n * -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
-    return np.tile(np.arange(model.arch.hyper, dtype=np.int64), count)
+    return np.tile(np.arange(model.arch.hyper, dtype=np.int64), n_positions)
 
 
 def write(model: LoadedModel, qualities: Qualities, z: Tensor, passes: list[tuple[Tensor, Tensor]]) -> bytes:
@@ -41,17 +40,11 @@ def write(model: LoadedModel, qualities: Qualities, z: Tensor, passes: list[tupl
         spread = round(8 * np.log2(deviation)) - 8 * gaussian.FIRST_LOG2
         writer.add(differences, np.full(len(qualities), model.arch.hyper + spread))
     flat = z.permute(0, 2, 3, 1).reshape(-1).long().numpy()
-    writer.add(flat, hyper_index_of(model, z))
+    writer.add(flat, hyper_index(model, z.shape[0] * z.shape[2] * z.shape[3]))
     for k, index in passes:
         writer.add(coding.rows_of(k), coding.rows_of(index) + model.arch.hyper)
     words, escapes = writer.finish()
     return _leb128(len(escapes)) + bytes([base, spread]) + escapes + words
-
-
-def hyper_index_of(model: LoadedModel, z: Tensor) -> npt.NDArray[np.int64]:
-    """`hyper_index` for hyper-latents [N, Z, h', w']."""
-    n, channels, height, width = z.shape
-    return np.tile(np.arange(channels, dtype=np.int64), n * height * width)
 
 
 def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width: int) -> tuple[Qualities, Tensor]:
@@ -75,10 +68,10 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
         qualities += stream.take(np.full(n, model.arch.hyper + spread))
         if qualities.min() < 1 or qualities.max() > 100:
             raise PayloadError("hyperprior-1 payload: a quality outside 1..100")
-    flat = stream.take(hyper_index(model, n, height, width))
+    shape = (n, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), model.arch.hyper)
+    flat = stream.take(hyper_index(model, shape[0] * shape[1] * shape[2]))
     if flat.max(initial=0) > HYPER_LIMIT or flat.min(initial=0) < -HYPER_LIMIT:
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
-    shape = (n, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), model.arch.hyper)
     z = torch.from_numpy(flat.reshape(shape).astype(np.float32)).permute(0, 3, 1, 2)
 
     def code(_: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from batchcodec.atomic import write_atomically
 from batchcodec.errors import InputError, ModelError, OptionError
 from batchcodec.learned import model_file
+from batchcodec.learned.data import random_crop
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding, tables
 from batchcodec.learned.hyperprior import model as models
@@ -184,7 +185,7 @@ class Trainer:
     def batch(self) -> Tensor:
         """Random crops, gray levels, float32 [B, C, crop, crop]."""
         picks = self.random.integers(len(self.images), size=self.settings.batch)
-        stack = np.stack([cropped(self.images[i], self.crop, self.random) for i in picks])
+        stack = np.stack([random_crop(self.images[i], self.crop, self.random) for i in picks])
         if self.settings.flip and self.random.integers(2):
             stack = stack[:, :, ::-1].copy()
         return self._gray_levels(stack)
@@ -244,7 +245,7 @@ class Trainer:
         row: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds), "points": []}
         rng = np.random.default_rng(0)
         side = min(128, -(-max(max(v.shape[:2]) for v in self.validation) // self.arch.stride) * self.arch.stride)
-        stack = np.stack([cropped(image, side, rng) for image in self.validation])
+        stack = np.stack([random_crop(image, side, rng) for image in self.validation])
         for number in VALIDATION_QUALITIES:
             rates, psnrs = [], []
             for at in range(0, len(stack), 32):
@@ -381,16 +382,6 @@ class Trainer:
         return models.dump(average.decoder, average.encoder, counted, {**document, "typical": typical})
 
 
-def cropped(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
-    """A random square [side, side, C] of [H, W, C]; smaller images are continued at their edges."""
-    height, width = image.shape[:2]
-    if height < side or width < side:
-        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="edge")
-        height, width = image.shape[:2]
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    return image[top : top + side, left : left + side]
-
-
 def loaded_for_training(start: models.LoadedModel) -> Model:
     """A trainable copy of a model file's networks."""
     encoder = start.encoder
@@ -421,7 +412,7 @@ def measured(
     hyper, numbers, scales, errors, steps = [], [], [], [], []
     with numerics(), torch.no_grad():
         for at in range(0, len(picks), 32):
-            stack = np.stack([cropped(images[i], crop, rng) for i in picks[at : at + 32]])
+            stack = np.stack([random_crop(images[i], crop, rng) for i in picks[at : at + 32]])
             qualities = rng.integers(settings.qualities[0], settings.qualities[1] + 1, len(stack)).astype(np.uint8)
             conditions = coding.Conditions.of(model.decoder, qualities)
             y = analysed(model, stack)
