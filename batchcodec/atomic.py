@@ -9,20 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from batchcodec import disk
 from batchcodec.errors import OutputError
-
-
-def _flush_directory(path: Path) -> None:
-    """Make a rename inside `path` durable, where the platform allows to open a directory."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        with contextlib.suppress(OSError):  # some network file systems refuse to flush a directory
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -41,13 +29,13 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "w+b") as file:
             yield cast("BinaryIO", file)
             file.flush()
-            os.fsync(file.fileno())
+            disk.sync(file.fileno())
         # mkstemp makes private files; the result gets the permissions that any new file here would have.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-        _flush_directory(target.parent)
+        disk.replace(temporary, target)
+        disk.sync_directory(target.parent)
     except OSError as exc:
         raise OutputError(target, exc.strerror or str(exc)) from exc
     finally:

@@ -45,10 +45,16 @@ class Output:
     def fail(self, error: BatchcodecError) -> NoReturn:
         """Say what went wrong and leave with the exit code of its class."""
         print(f"error: {text.printable(str(error))}", file=sys.stderr)
+        self.notes(error)
         if self.json:
             body = {"type": type(error).__name__.lstrip("_"), "message": str(error), **_jsonable(error.fields)}
             print(_dumped({"error": body}))
         raise typer.Exit(error.exit_code)
+
+    def notes(self, error: BaseException) -> None:
+        """What else there is to say of a failure."""
+        for note in getattr(error, "__notes__", []):
+            print(f"note: {text.printable(note)}", file=sys.stderr)
 
     def bar(self, total: int | None, unit: str) -> Any:
         """A progress bar on stderr: on a terminal, or when asked for."""
@@ -90,6 +96,9 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BatchcodecError as exc:
             output.fail(exc)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            output.notes(exc)
+            raise
 
 
 def examples(*commands: str) -> str:

@@ -3,7 +3,8 @@
     BatchcodecError                     1   anything that is not listed below
     |- OptionError (ValueError)         2   an option has a bad value
     |- OutputError                      1   the target cannot be written (disk full, read-only, ...)
-    |  `- TargetExistsError             2   the target exists and `--force` was not given
+    |  |- TargetExistsError             2   the target exists and `--force` was not given
+    |  `- UnfinishedError               2   an unfinished archive is in the way, or is not one that this run can go on with
     |- InputError                       3   a dataset cannot be used
     |  |- UnknownFormatError            3   no format, or several, recognise the path
     |  |- EmptyDatasetError             3   there is not one image in it
@@ -89,6 +90,12 @@ class TargetExistsError(OutputError):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path, "it exists already; use --force to replace it")
+
+
+class UnfinishedError(OutputError):
+    """An unfinished archive is in the way, or is not one that this run can go on with."""
+
+    exit_code = 2
 
 
 class InputError(BatchcodecError):

@@ -5,11 +5,15 @@ Memory is bounded, whatever the dataset's size: groups hold about `GROUP_PIXELS`
 
 Each payload is decoded again before it is written: its digest goes into the archive, its error into the report. What was
 written is known to decode.
+
+The archive grows in a `partial.Partial`. A run that was killed can be taken up: groups that are done are read again but not
+coded again, and the bytes are those of an uninterrupted run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
@@ -19,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from batchcodec import metrics
 from batchcodec.archive import digest
 from batchcodec.archive.directory import Row
 from batchcodec.archive.reader import NOTES
-from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead
+from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead, parse_group
 from batchcodec.archive.writer import ArchiveWriter, ByteCount
-from batchcodec.atomic import atomic_file
 from batchcodec.choice import FALLBACK_CODEC, CodecChoice, estimated_pixels
 from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
@@ -38,10 +42,12 @@ from batchcodec.errors import (
     ItemError,
     OptionError,
     TargetExistsError,
+    UnfinishedError,
     UnsupportedImageError,
 )
 from batchcodec.fit import fit_dataset
 from batchcodec.names import check_name
+from batchcodec.partial import ANEW, GroupDone, Partial
 from batchcodec.preprocess import Preprocess
 from batchcodec.registry import Registry, registry
 from batchcodec.types import JSON, GroupSpec, ImageSpec, Item, Pixels
@@ -69,7 +75,8 @@ class PackOptions:
         preprocess: size and mode.
         group_items: images of a full group; by default about a million pixels.
         on_error: "fail" at the first item that cannot be packed, or "skip" and list such items.
-        force: replace an existing target.
+        force: replace an existing target, and what an interrupted run left.
+        resume: go on with what an interrupted run of the same source and options left, if it left anything.
         format: format id; by default recognised.
         format_options: how the dataset is read.
         workers: groups coded at once; 0 is one for each core.
@@ -84,6 +91,7 @@ class PackOptions:
     group_items: int | None = None
     on_error: str = "fail"
     force: bool = False
+    resume: bool = False
     format: str | None = None
     format_options: FormatOptions = field(default_factory=FormatOptions)
     workers: int = 0
@@ -117,6 +125,7 @@ class PackReport:
         notes: what reading and preprocessing changed, with the number of items.
         ignored: files of the source that are no images.
         advice: what was decided by the dataset's size, and what would make the archive smaller, a sentence each.
+        n_resumed: groups that an interrupted run had coded.
     """
 
     source: str
@@ -137,6 +146,7 @@ class PackReport:
     skipped: list[Skipped]
     ignored: int
     advice: list[str] = field(default_factory=list)
+    n_resumed: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,8 +174,9 @@ class _Coded:
     head: GroupHead
     payload: bytes
     rows: list[Row]
+    items_check: int
     squared_error: float
-    psnr: list[float]
+    psnr_sum: float
 
 
 def pack(
@@ -178,6 +189,8 @@ def pack(
     plugins: Registry | None = None,
 ) -> PackReport:
     """Pack a dataset into a `.cpack` archive, which appears whole at `target` or not at all.
+
+    If it fails or is killed with some groups done, these are kept beside the target for a run with `resume`.
 
     Raises:
         InputError, OutputError, CodecError, OptionError: see `batchcodec.errors`.
@@ -193,10 +206,12 @@ def pack(
     dataset = reader.read(source)
     if not len(dataset):
         raise EmptyDatasetError(source, "there is no image in it")
-    choice, reasons = _choice(source, dataset, options, plugins, fit_progress)
-    packing = _Packing(source, options, choice, reasons)
-    with atomic_file(target) as file:
-        writer = ArchiveWriter(file)
+    identity = _identity(options, len(dataset))
+    stamp = _stamp(source)
+    with Partial(target, identity, resume=options.resume, force=options.force) as partial:
+        choice, reasons = _choice(source, dataset, options, plugins, partial, fit_progress)
+        packing = _Packing(source, options, choice, reasons, partial)
+        writer = ArchiveWriter(partial)
         writer.add_meta(
             {
                 "created_by": f"batchcodec {__version__}",
@@ -209,9 +224,42 @@ def pack(
             for coded in groups:
                 reference = writer.add_codec(plugins.record(coded.codec))
                 writer.add_group(replace(coded.head, codec_ref=reference), coded.payload, coded.rows)
+                partial.note(coded.items_check, coded.squared_error, coded.psnr_sum)
         if not packing.n_items:
             raise EmptyDatasetError(source, f"none of its {len(dataset)} images could be packed")
-        return packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
+        if _stamp(source) != stamp:
+            raise InputError(source, "it was changed while it was packed")
+        report = packing.finish(writer, target, reader.format_id, getattr(dataset, "ignored", 0))
+        partial.finish()
+        return report
+
+
+def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
+    """What decides the bytes of an archive besides the images, as `partial` keeps it."""
+    model = None if options.model is None else str(options.model)
+    if options.model is not None and options.model.is_file():
+        model = hashlib.sha256(options.model.read_bytes()).hexdigest()
+    return {
+        "codec": options.codec,
+        "model": model,
+        "entropy": options.entropy,
+        "model-ref": options.model_ref,
+        "fit": options.fit_seconds,
+        "preprocess": options.preprocess.to_json(),
+        "group": options.group_items,
+        "format": options.format,
+        "format options": asdict(options.format_options),
+        "number of images": n_items,
+    }
+
+
+def _stamp(source: Path) -> tuple[int, int] | None:
+    """Length and time of a source that is one file: both change when it is written to."""
+    try:
+        found = source.stat()
+    except OSError as exc:
+        raise InputError(source, exc.strerror or str(exc)) from exc
+    return (found.st_size, found.st_mtime_ns) if source.is_file() else None
 
 
 def _choice(
@@ -219,29 +267,35 @@ def _choice(
     dataset: Sequence[Item],
     options: PackOptions,
     plugins: Registry,
+    partial: Partial,
     fit_progress: Callable[[str, float], None] | None,
 ) -> tuple[CodecChoice, list[str]]:
     """What codes the images, fitted to them if that was asked for, and a word on what was decided."""
     if options.fit_seconds is not None:
         if options.model_ref:
             raise OptionError("model-ref", True, "no --fit beside it: nobody else has a model that is fitted now")
-        fitted = fit_dataset(
-            source,
-            dataset,
-            options.fit_seconds,
-            codec=options.codec,
-            model=options.model,
-            preprocess=options.preprocess,
-            format_id=options.format,
-            format_options=options.format_options,
-            plugins=plugins,
-            progress=fit_progress,
-        )
-        codec = options.codec if fitted.models and options.codec != "auto" else "auto"
-        n_pixels = None if fitted.models else 0
+        if earlier := partial.fitted():
+            reason, models = earlier
+        else:
+            fitted = fit_dataset(
+                source,
+                dataset,
+                options.fit_seconds,
+                codec=options.codec,
+                model=options.model,
+                preprocess=options.preprocess,
+                format_id=options.format,
+                format_options=options.format_options,
+                plugins=plugins,
+                progress=fit_progress,
+            )
+            reason, models = fitted.reason, fitted.models
+            partial.keep_fit(reason, models)
+        codec = options.codec if models and options.codec != "auto" else "auto"
+        n_pixels = None if models else 0
         model = options.model if codec != "auto" else None
-        choice = CodecChoice(codec, model, options.entropy, plugins, n_pixels=n_pixels, fitted=fitted.models)
-        return choice, [f"fit chose {fitted.reason}"]
+        choice = CodecChoice(codec, model, options.entropy, plugins, n_pixels=n_pixels, fitted=models)
+        return choice, [f"fit chose {reason}"]
     n_pixels = None
     if options.codec == "auto" and not options.model_ref:  # a model that is only named weighs nothing
         n_pixels = estimated_pixels(dataset, options.preprocess)
@@ -252,8 +306,8 @@ def _choice(
 class _Packing:
     """The state of one run."""
 
-    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice, reasons: list[str]) -> None:
-        self.source, self.options, self.choice, self.reasons = source, options, choice, reasons
+    def __init__(self, source: Path, options: PackOptions, choice: CodecChoice, reasons: list[str], partial: Partial) -> None:
+        self.source, self.options, self.choice, self.reasons, self.partial = source, options, choice, reasons, partial
         self.can_refer = False
         self.open_groups: dict[ImageSpec, _Group] = {}
         self.buffered = 0
@@ -275,8 +329,12 @@ class _Packing:
         waiting: deque[Future[_Coded]] = deque()
         pool = ThreadPoolExecutor(workers)
         try:
-            for codec, group in self._groups(dataset, writer, progress):
-                waiting.append(pool.submit(_code, codec, group))
+            for number, (codec, group) in enumerate(self._groups(dataset, writer, progress)):
+                if number < len(self.partial.done):
+                    work = pool.submit(_recalled, codec, group, self.partial, number)
+                else:
+                    work = pool.submit(_code, codec, group)
+                waiting.append(work)
                 while len(waiting) > workers:
                     yield self._counted(waiting.popleft().result())
             while waiting:
@@ -367,7 +425,7 @@ class _Packing:
         self.can_refer |= "model_ref" in coded.codec.options_help
         self.squared_error += coded.squared_error
         self.n_samples += int(np.prod(coded.head.spec.shape))
-        self.psnr_sum += sum(coded.psnr)
+        self.psnr_sum += coded.psnr_sum
         return coded
 
     def finish(self, writer: ArchiveWriter, target: Path, format_id: str, ignored: int) -> PackReport:
@@ -406,6 +464,7 @@ class _Packing:
             skipped=self.skipped,
             ignored=ignored,
             advice=self._advice(count),
+            n_resumed=len(self.partial.done),
         )
 
     def _advice(self, count: ByteCount) -> list[str]:
@@ -438,21 +497,48 @@ def _code(codec: Codec, group: _Group) -> _Coded:
         raise CodecError(f"codec {codec.codec_id} says that it is lossless and gave other pixels back: {spec.image}")
     error = metrics.mse(images, decoded)
     peak = float(np.iinfo(images.dtype).max)
-    rows = []
-    for order, item in zip(group.orders, group.items, strict=True):
-        attributes = dict(item.attributes)
-        if item.notes:
-            attributes[NOTES] = list(item.notes)
-        rows.append(Row(order, item.name, item.label, attributes))
+    rows = _rows(group)
     head = GroupHead(0, spec, digest.digest(decoded), () if codec.exact else digest.sketch(decoded))
     return _Coded(
         codec=codec,
         head=head,
         payload=payload,
         rows=rows,
+        items_check=_items_check(images, rows),
         squared_error=float(error.sum()) / peak**2 * spec.image.height * spec.image.width * spec.image.channels,
-        psnr=np.minimum(metrics.psnr_of_mse(error, peak), metrics.LOSSLESS_PSNR).tolist(),
+        psnr_sum=float(np.minimum(metrics.psnr_of_mse(error, peak), metrics.LOSSLESS_PSNR).sum()),
     )
+
+
+def _recalled(codec: Codec, group: _Group, partial: Partial, number: int) -> _Coded:
+    """A group that an interrupted run has coded, if it was of the same images."""
+    done: GroupDone = partial.done[number]
+    images: Pixels = np.stack([item.pixels for item in group.items])
+    rows = _rows(group)
+    if _items_check(images, rows) != done.items_check:
+        what = f"{rows[0].name!r} to {rows[-1].name!r}" if len(rows) > 1 else repr(rows[0].name)
+        raise UnfinishedError(partial.path, f"its group {number} was packed from other images than {what} are now; {ANEW}")
+    body, n_items = partial.stored_group(number)
+    head = parse_group(body, n_items)
+    return _Coded(codec, head, body[head.n_bytes :], rows, done.items_check, done.squared_error, done.psnr_sum)
+
+
+def _rows(group: _Group) -> list[Row]:
+    rows = []
+    for order, item in zip(group.orders, group.items, strict=True):
+        attributes = dict(item.attributes)
+        if item.notes:
+            attributes[NOTES] = list(item.notes)
+        rows.append(Row(order, item.name, item.label, attributes))
+    return rows
+
+
+def _items_check(images: Pixels, rows: list[Row]) -> int:
+    """XXH3-64 of all that a group is made of."""
+    state = xxhash.xxh3_64(np.ascontiguousarray(images).reshape(-1).view(np.uint8).data)
+    described = [(row.order, row.name, row.label, dict(row.attributes)) for row in rows]
+    state.update(repr((images.shape, str(images.dtype), described)).encode())
+    return state.intdigest()
 
 
 def _size_of(source: Path) -> int:

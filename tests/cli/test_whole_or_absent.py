@@ -1,7 +1,8 @@
-"""A target is whole or absent: after Ctrl-C, and when the disk is full, neither half a file nor a temporary one is left."""
+"""A target is whole or absent: after Ctrl-C, and when the disk is full. What `pack` had done stays beside it."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -71,13 +72,20 @@ def _interrupt(
         [CONSOLE_SCRIPT, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 30
-    while not any(work.glob(".*.partial")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not [*work.glob(".*.partial"), *work.glob("*.partial.journal")]
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.6)
     assert process.poll() is None, "it ended before it could be interrupted"
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     return process.returncode, stderr
+
+
+LEFT = ["a.cpack.partial", "a.cpack.partial.journal"]
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -88,14 +96,22 @@ def test_interrupted_pack(existing: bool, environment: dict[str, str], tmp_path:
     target = work / "a.cpack"
     if existing:
         target.write_text("precious")
-    rc, stderr = _interrupt(
-        ["pack", str(tmp_path / "x.slow"), str(target), "-c", "store", "-f", "--group", "2"], environment, work
-    )
+    command = ["pack", str(tmp_path / "x.slow"), str(target), "-c", "store", "--group", "2"]
+    rc, stderr = _interrupt([*command, "-f"], environment, work)
     assert rc == 130
     assert "Traceback" not in stderr
-    assert [p.name for p in work.iterdir()] == (["a.cpack"] if existing else [])
+    assert f"what was done is kept in {target}.partial; the same command with --resume goes on" in stderr
+    assert sorted(p.name for p in work.iterdir()) == ["a.cpack"] * existing + LEFT
     if existing:
         assert target.read_text() == "precious"
+    else:
+        again = subprocess.run([CONSOLE_SCRIPT, *command], env=environment, capture_output=True, text=True, check=False)
+        assert again.returncode == 2
+        assert "groups of an unfinished archive are in it; --resume goes on with that, --force starts anew" in again.stderr
+    command += ["--resume", "--json", "--force"]
+    done = subprocess.run([CONSOLE_SCRIPT, *command], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["n_resumed"] > 0
+    assert [p.name for p in work.iterdir()] == ["a.cpack"]
 
 
 def test_terminated_pack(environment: dict[str, str], tmp_path: Path) -> None:
@@ -106,7 +122,7 @@ def test_terminated_pack(environment: dict[str, str], tmp_path: Path) -> None:
     rc, stderr = _interrupt(arguments, environment, work, signal.SIGTERM)
     assert rc == 128 + signal.SIGTERM
     assert stderr == ""
-    assert list(work.iterdir()) == []
+    assert list(work.iterdir()) == []  # not one group was done
 
 
 def test_interrupted_unpack(environment: dict[str, str], tmp_path: Path) -> None:
@@ -143,11 +159,15 @@ def test_a_full_disk_while_packing(tmp_path: Path) -> None:
     work.mkdir()
     target = work / "a.cpack"
     target.write_text("precious")
-    done = _with_full_disk(["pack", str(_noise(tmp_path / "x.npy")), str(target), "-c", "store", "-f", "--group", "4"])
+    command = ["pack", str(_noise(tmp_path / "x.npy")), str(target), "-c", "store", "-f", "--group", "2"]
+    done = _with_full_disk(command)
     assert done.returncode == 1
-    assert done.stderr == f"error: cannot write {target}: File too large\n"
-    assert [p.name for p in work.iterdir()] == ["a.cpack"]
+    assert done.stderr.startswith(f"error: cannot write {target}: File too large\n")
+    assert "--resume" in done.stderr
+    assert sorted(p.name for p in work.iterdir()) == ["a.cpack", *LEFT]
     assert target.read_text() == "precious"
+    subprocess.run([CONSOLE_SCRIPT, *command, "--resume"], check=True, capture_output=True)
+    assert [p.name for p in work.iterdir()] == ["a.cpack"]
 
 
 @pytest.mark.parametrize("name", ["out", "out.npy", "out.npz", "out.tar", "out.idx"])
