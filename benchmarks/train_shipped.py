@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crop", type=int, help="another side of the crops, such as 128 for the last part")
     parser.add_argument("--batch", type=int, help="another number of crops")
+    parser.add_argument("--learning-rate", type=float, help="another highest rate: a trained model wants a third of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--ship", action="store_true", help="put the result into the package")
     args = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
     if not data:
         parser.error("set BATCHCODEC_DATA to the folder that has photos-train.tar; see docs/data.md")
     mode, arch, encoder, settings = RECIPES[args.name]
-    more = {key: value for key in ("crop", "batch") if (value := getattr(args, key)) is not None}
+    more = {key: value for key in ("crop", "batch", "learning_rate") if (value := getattr(args, key)) is not None}
     settings = replace(settings, minutes=args.minutes, threads=args.threads, **more)
     images = load_images(Path(data) / "photos-train.tar", Preprocess(mode=mode))  # type: ignore[arg-type]
     start = LoadedModel((SHIPPED / f"{args.name}.safetensors").read_bytes()) if args.from_shipped else None

@@ -207,6 +207,34 @@ def test_it_goes_back_when_it_is_lost(trainer: Trainer, loss: float) -> None:
     assert trainer.caution == pytest.approx(0.49)
 
 
+def test_it_goes_back_when_no_gradient_is_finite(trainer: Trainer) -> None:
+    """Then weights stay as they are, and the mean of the finite losses says nothing of it."""
+    step(trainer, 2)
+    good = weights(trainer)
+    assert trainer.go_back_if_lost(4.0) == 4.0
+    with torch.no_grad():
+        next(iter(trainer.model.parameters())).fill_(float("nan"))
+    step(trainer, trainers.CHECKED_STEPS // 2 + 1)
+    assert trainer.go_back_if_lost(4.0) == 4.0
+    assert equal(weights(trainer), good)
+    assert (trainer.skipped, trainer.log[-1]["went_back"]) == (0, "stuck")
+    step(trainer)
+    assert not equal(weights(trainer), good)
+
+
+def test_a_run_that_goes_on_warms_up_again(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.step = trainer.started_at = 5000
+    trainer.save(tmp_path / "checkpoint")
+    trainer.started_at = 0
+    trainer.load(tmp_path / "checkpoint")
+    step(trainer)
+    highest = trainer.settings.learning_rate
+    assert trainer.optimiser.param_groups[0]["lr"] < 0.02 * highest
+    trainer.step += trainers.WARM_UP
+    step(trainer)
+    assert max(group["lr"] for group in trainer.optimiser.param_groups) > 0.9 * highest
+
+
 def test_caution_slows_it_down(trainer: Trainer) -> None:
     trainer.step = 500
     step(trainer)

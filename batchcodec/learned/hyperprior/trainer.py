@@ -1,7 +1,7 @@
 """One training run of `hyperprior-1`: data, optimiser, average of the weights, checkpoints, and the model file at the end.
 
 All state is in a checkpoint that a later run resumes from, on another day or another machine. The weights are averaged (EMA)
-and the average is what is validated and kept. The learning rate warms up over 200 steps, stays, and falls to zero over the
+and the average is what is validated and kept. The learning rate warms up, stays, and falls to zero over the
 second half; the last bit of exactness (float32 in all layers) is trained in the last 15 %.
 """
 
@@ -37,6 +37,10 @@ LARGE_CROP = 192
 MEASURED_PIXELS = 12_000_000
 """That tables and typical errors are counted on, at most."""
 VALIDATION_QUALITIES = (10, 40, 70, 95)
+WARM_UP = 200
+"""Steps."""
+CHECKED_STEPS = 250
+"""Between two looks at whether training ran away."""
 CHECKPOINT_SECONDS = 120
 RATES = {"prior.": 3.0, "decoder.log_steps": 3.0, "encoder.linear.": 0.1, "decoder.linear.": 0.1}
 """Parts whose learning rate is another, and how many times the others'. The linear paths take gray levels and latents as they
@@ -171,7 +175,11 @@ class Trainer:
         self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
         self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.random = np.random.default_rng(settings.seed + 1)
-        self.step, self.seconds, self.skipped = 0, 0.0, 0
+        self.step, self.seconds = 0, 0.0
+        self.started_at = 0
+        """The step that this session began with."""
+        self.skipped = 0
+        """Steps without a finite gradient since the last look."""
         self.log: list[dict[str, Any]] = []
         self.caution = 1.0  # factor of the learning rate, lowered whenever training ran away
         self.best_loss = float("inf")
@@ -196,7 +204,8 @@ class Trainer:
 
     def train_step(self) -> float:
         """One step; its loss."""
-        rate = self.caution * self.settings.learning_rate * min(1.0, (self.step + 1) / 200, 2 * (1 - self.done)) + 1e-6
+        warm_up = (self.step - self.started_at + 1) / WARM_UP  # also for a run that goes on, after rates near zero
+        rate = self.caution * self.settings.learning_rate * min(1.0, warm_up, 2 * (1 - self.done)) + 1e-6
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
@@ -282,7 +291,7 @@ class Trainer:
                     value = self.train_step()
                     if math.isfinite(value):  # else the batch was skipped
                         loss = value if loss != loss else 0.98 * loss + 0.02 * value
-                    if self.step % 250 == 0:
+                    if self.step % CHECKED_STEPS == 0:
                         loss = self.go_back_if_lost(loss)
                     now = time.monotonic()
                     self.seconds = earlier + now - started
@@ -304,14 +313,17 @@ class Trainer:
     def go_back_if_lost(self, loss: float) -> float:
         """Remember the state where the loss is sound; else go back to the last that was, and more slowly."""
         parts: tuple[Any, ...] = (self.model, self.average, self.optimiser)
-        if loss < 1.5 * self.best_loss:
+        stuck = self.skipped > CHECKED_STEPS // 2  # where no gradient is finite, weights stay and nothing leads away
+        self.skipped = 0
+        if loss < 1.5 * self.best_loss and not stuck:
             self.best_loss = min(self.best_loss, loss)
             self.good = tuple(copy.deepcopy(part.state_dict()) for part in parts)
-        elif self.good and not loss < 2 * self.best_loss:
+        elif self.good and (stuck or not loss < 2 * self.best_loss):
             for part, state in zip(parts, copy.deepcopy(self.good), strict=True):
                 part.load_state_dict(state)
             self.caution *= 0.7
-            self.log.append({"step": self.step, "seconds": round(self.seconds), "went_back": loss})
+            self.started_at = self.step
+            self.log.append({"step": self.step, "seconds": round(self.seconds), "went_back": "stuck" if stuck else loss})
             return self.best_loss
         return loss
 
@@ -360,6 +372,7 @@ class Trainer:
             self.caution = float(document.get("caution", 1.0))
         except (KeyError, ValueError, TypeError, RuntimeError) as exc:
             raise ModelError(f"checkpoint {path}: {exc}", path=path) from exc
+        self.started_at = self.step
         torch.manual_seed(self.settings.seed + self.step)
 
     def release(self, **extra: Any) -> bytes:
