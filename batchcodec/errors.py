@@ -61,6 +61,12 @@ class BatchcodecError(Exception):
         self.message = self.message.replace(old, new)
         self.fields = {key: value.replace(old, new) if isinstance(value, str) else value for key, value in self.fields.items()}
 
+    def place(self, path: Path, where: str, **fields: Any) -> None:
+        """Say in which file and where in it, for what was raised by code that knows neither."""
+        if str(path) not in self.message:
+            self.message = f"{path}: {where}: {self.message}"
+        self.fields = {"path": str(path), **fields, **self.fields}
+
 
 class OptionError(BatchcodecError, ValueError):
     """An option has a bad value: says the name, the value and what is allowed."""

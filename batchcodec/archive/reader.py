@@ -248,7 +248,8 @@ class Archive(Sequence[Item]):
         except (CorruptArchiveError, PayloadError) as exc:
             # Both are damage of this group alone: the others stay readable.
             raise CorruptGroupError(self.path, f"group {group}: {exc}", group=group, items=entry.n_items) from exc
-        except BatchcodecError:
+        except BatchcodecError as exc:
+            exc.place(self.path, f"group {group}", group=group)
             raise
         except Exception as exc:  # a codec may be anybody's
             raise CodecError(f"{self.path}: group {group}: its codec failed: {type(exc).__name__}: {exc}", group=group) from exc
