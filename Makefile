@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format soak bench fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -36,9 +36,16 @@ format: $(VENV)/.dev  ## put the sources into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+soak: $(VENV)/.dev  ## kill, tear and unplug pack a thousand times
+	$(BIN)/python tests/faults/soak.py --kills 1000
+
 bench: $(VENV)/.dev  ## run the quick benchmarks: entropy coders, memory (the paper: benchmarks/paper.py)
 	$(BIN)/python benchmarks/entropy.py
 	$(BIN)/python benchmarks/memory.py
+
+fuzz: $(VENV)/.dev  ## fuzz each reader for MINUTES=30, or one: TARGET=directory; see docs/security.md
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/run.py --minutes $(or $(MINUTES),30) $(if $(TARGET),--target $(TARGET))
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -163,10 +163,13 @@ def _staged(target: Path, force: bool) -> Iterator[Path]:
 
 
 def _move(path: Path, target: Path) -> None:
-    """Rename a file over the target, or a folder into it."""
+    """Rename a file over the target, or a folder into it. The target may be a link, but nothing in it is followed."""
     if path.is_dir() and target.is_dir():
         for child in sorted(path.iterdir()):
-            _move(child, target / child.name)
+            inside = target / child.name
+            if child.is_dir() and inside.is_symlink():
+                raise OutputError(inside, "a link is in the place of a folder")
+            _move(child, inside)
         return
     if target.is_dir():
         raise OutputError(target, "a folder is in the place of a file")

@@ -10,11 +10,13 @@ The decoder knows n from the index, and the tables; neither is in the data.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcodec.entropy import huffman, rans
-from batchcodec.entropy.tables import Integers, check_freqs, check_index, check_stream, cumulative
+from batchcodec.entropy.tables import PRECISION, Integers, check_freqs, check_index, check_stream, cumulative
 from batchcodec.errors import ModelError, OptionError, PayloadError
 
 ENTROPY_CODERS = ("none", "zstd", "huffman", "rans")
@@ -76,6 +78,25 @@ def unpack_symbols(kind: str, data: bytes | memoryview, index: Integers, freqs: 
     if len(raw) != n:
         raise PayloadError(f"{kind} data: got {len(raw)} symbols, expected {n}")
     return np.frombuffer(bytearray(raw), np.uint8)  # a bytearray, so that the result is writable like the others
+
+
+def most_symbols(kind: str, n_bytes: int, freqs: Integers) -> int:
+    """The most symbols that so many bytes of coded data can hold, so that nothing is allocated for more.
+
+    Raises:
+        OptionError: there is no such coder.
+        ModelError: the frequencies are malformed.
+    """
+    _check_kind(kind)
+    if kind == "none":
+        return n_bytes
+    if kind == "zstd":
+        return (n_bytes // 3 + 1) << 17  # a block has a header of 3 bytes and at most 128 KiB
+    if kind == "huffman":
+        return 8 * n_bytes
+    # The most probable symbol lets a state x grow by floor(x / f) * (2^16 - f): at least half of its ideal cost.
+    bits = PRECISION - math.log2(int(_check_alphabet(freqs).max()))
+    return int(2 * (8 * n_bytes + 64) / bits) + 1
 
 
 def _unpack_zstd(data: bytes | memoryview, n: int) -> bytes:

@@ -12,6 +12,7 @@ The synthesis transform runs in float32, so a sample may differ by 1 between mac
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -20,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batchcodec.codec import Codec
-from batchcodec.entropy.codes import ENTROPY_CODERS, pack_symbols, unpack_symbols
+from batchcodec.entropy.codes import ENTROPY_CODERS, most_symbols, pack_symbols, unpack_symbols
 from batchcodec.entropy.tables import check_freqs
-from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
 from batchcodec.learned import model_file
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
@@ -126,7 +127,10 @@ class AutoencoderCodec(Codec):
         self.check(spec.image)
         height, width = -(-spec.image.height // STRIDE), -(-spec.image.width // STRIDE)
         shape = (self._latent, spec.n_items, height, width)
-        symbols = unpack_symbols(self._entropy, payload, self._index(int(np.prod(shape))), self._freqs)
+        n_symbols = math.prod(shape)
+        if n_symbols > most_symbols(self._entropy, len(payload), self._freqs):
+            raise PayloadError(f"autoencoder-1: {len(payload)} bytes cannot hold the {n_symbols} latents of {spec.shape}")
+        symbols = unpack_symbols(self._entropy, payload, self._index(n_symbols), self._freqs)
         latents = symbols.reshape(shape).transpose(1, 0, 2, 3)  # [N, C, h, w]
         if items is not None:
             latents = latents[list(items)]

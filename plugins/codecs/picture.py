@@ -7,6 +7,7 @@ layout (see `layout`), refuses what the format cannot hold, and turns every fail
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -150,4 +151,7 @@ def import_imagecodecs(what: str) -> Any:
         import imagecodecs
     except ImportError as exc:
         raise MissingDependencyError(what, "imagecodecs", "imagecodecs") from exc
+    logger = logging.getLogger("imagecodecs")  # it logs what is odd in a picture, and Python prints what nobody handles
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     return imagecodecs

@@ -14,6 +14,8 @@ import numpy as np
 from batchcodec.errors import MissingDependencyError
 from batchcodec.types import CHANNEL_NAMES
 
+from .quiet import quiet_log
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -74,11 +76,11 @@ def read_tiff_page(stream: BinaryIO, frame: int) -> tuple[Any, int, int, tuple[s
             raise Unreadable("image file is truncated")
         if page.axes not in ("YX", "YXS", "SYX"):
             raise Unreadable(f"a TIFF page with the axes {page.axes} is not an image")
-        samples = page.asarray()
-        samples = samples[..., None] if page.axes == "YX" else np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
-        channels = samples.shape[-1]
+        channels = int(page.samplesperpixel)
         if channels > 4:
             raise Unreadable(f"{channels} channels are not supported; at most 4 are")
+        samples = page.asarray()
+        samples = samples[..., None] if page.axes == "YX" else np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
         photometric = int(page.photometric)
         if photometric == 0:
             samples = ((1 << page.bitspersample) - 1) - samples
@@ -103,9 +105,11 @@ def _optional(what: str, package: str, extra: str) -> Any:
     import importlib
 
     try:
-        return importlib.import_module(package)
+        module = importlib.import_module(package)
     except ImportError as exc:
         raise Unreadable(MissingDependencyError(what, package, extra).message) from exc
+    quiet_log(package)
+    return module
 
 
 def _png(stream: BinaryIO, image: Image.Image, frame: int) -> Samples | None:

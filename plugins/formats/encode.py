@@ -27,7 +27,7 @@ from batchcodec.errors import MissingDependencyError, OptionError
 from batchcodec.types import JSON, ImageSpec, Item, Pixels
 
 from .names import split_suffix
-from .quiet import quiet_pillow
+from .quiet import quiet
 
 # Suffix -> Pillow's name of the format.
 _WRITERS = {
@@ -105,7 +105,7 @@ def encode_image(item: Item, suffix: str) -> bytes:
     if writer in ("PNG", "JPEG", "WEBP", "TIFF"):
         options.update({key: value for key, value in (("exif", exif), ("icc_profile", icc)) if value})
     out = io.BytesIO()
-    with quiet_pillow():
+    with quiet():
         image.save(out, writer, **options)
     return out.getvalue()
 
@@ -170,11 +170,12 @@ def _exif(attributes: Mapping[str, JSON]) -> bytes:
     from PIL import Image
 
     try:
-        exif = Image.Exif()
-        exif.load(raw)
-        if 274 not in exif:
-            return raw
-        del exif[274]
-        return exif.tobytes() if len(exif) else b""
+        with quiet():
+            exif = Image.Exif()
+            exif.load(raw)
+            if 274 not in exif:
+                return raw
+            del exif[274]
+            return exif.tobytes() if len(exif) else b""
     except Exception:  # struct.error, SyntaxError, KeyError, ...: what cannot be parsed must not reach other readers
         return b""

@@ -29,6 +29,7 @@ from batchcodec.types import Item, Pixels
 from .arrays import ItemArray, WindowedArray
 from .lazy import LazyItems, numbered_name
 from .output import PixelStream, new_file
+from .quiet import quiet
 
 MAX_CHANNELS = 4
 _HEADER_BYTES = 128  # room for any shape, and what NumPy itself writes
@@ -107,16 +108,18 @@ def read_header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtyp
     Raises:
         InputError: it is damaged, holds Python objects, or is in Fortran order.
     """
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise InputError(path, f"version {version} of the .npy format is not supported")
-    except (ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError) as exc:
+        with quiet():
+            version = np.lib.format.read_magic(stream)
+            found = readers[version](stream) if version in readers else None
+    except OSError:
+        raise
+    except Exception as exc:  # the header is a Python literal: its parser raises nearly everything
         raise InputError(path, f"not a .npy array, or a damaged one: {exc}") from exc
+    if found is None:
+        raise InputError(path, f"version {version} of the .npy format is not supported")
+    shape, fortran, dtype = found
     if dtype.hasobject:
         raise InputError(path, "the array holds Python objects, which are never unpickled; save it with a numeric dtype")
     if any(length < 0 for length in shape):
@@ -200,6 +203,8 @@ class ArrayItems(LazyItems):
             raise
         except InputError as exc:
             raise ItemError(self._path, name, exc.fields["reason"]) from exc
+        except (SystemError, ValueError) as exc:  # by NumPy, for characters beyond Unicode
+            raise ItemError(self._path, name, f"its name or label is not valid Unicode: {exc}") from exc
         return Item(name, pixels, label, notes=() if self._layout.note is None else (self._layout.note,))
 
 

@@ -30,7 +30,7 @@ from batchcodec.errors import ItemError
 from batchcodec.types import CHANNEL_NAMES, JSON, Pixels
 
 from .deep import TIFF_MAGIC, Unreadable, deep_samples, netpbm_maxval, read_tiff_page
-from .quiet import quiet_pillow
+from .quiet import quiet, quiet_log
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,7 +67,7 @@ def read_image(path: Path, name: str, stream: BinaryIO, *, frame: int | None = N
         ItemError: the image cannot be read, with Pillow's reason.
     """
     try:
-        with quiet_pillow():
+        with quiet():
             return _decode(stream, frame, metadata)
     except Exception as exc:  # on damaged files decoders raise nearly everything: SyntaxError, struct.error, MemoryError, ...
         raise ItemError(path, name, _reason(exc)) from exc
@@ -76,7 +76,7 @@ def read_image(path: Path, name: str, stream: BinaryIO, *, frame: int | None = N
 def count_frames(stream: BinaryIO) -> int:
     """Number of frames of an image file; 1 if they cannot be counted (reading tells why)."""
     try:
-        with quiet_pillow(), _open(stream) as image:
+        with quiet(), _open(stream) as image:
             return _n_frames(image) or 1
     except Exception:
         return 1
@@ -95,6 +95,7 @@ def _reason(exc: Exception) -> str:
 def _open(stream: BinaryIO) -> Image.Image:
     from PIL import Image
 
+    quiet_log("PIL")
     stream.seek(0)
     return Image.open(stream, formats=PILLOW_FORMATS)
 

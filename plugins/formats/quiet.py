@@ -1,12 +1,16 @@
-"""Pillow's warnings, kept away from the caller while images are read.
+"""What foreign readers say beside their results, kept away from the caller.
 
 Pillow warns about sizes that it then reads (89 to 178 million pixels), about metadata that it skips and about formats that it
-could not open. Reading here either gives the pixels or raises, so these warnings say nothing more; and where
-warnings are errors they would turn a readable image into a failure.
+could not open; NumPy about headers that Python 2 wrote, and Python about escapes in them. Reading here either gives the pixels
+or raises, so these warnings say nothing more; and where warnings are errors they would turn a readable image into a failure.
+
+Pillow, tifffile and imagecodecs log, and Python prints what nobody handles: `quiet_log` gives their logs a handler that does
+nothing. An application that has set up logging still gets them.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,8 +22,10 @@ _saved: warnings.catch_warnings[None] | None = None
 
 
 @contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Ignore warnings raised in Pillow's modules. Threads may overlap: the last one out restores the filters.
+def quiet() -> Iterator[None]:
+    """Ignore warnings raised in Pillow's modules, NumPy's about old headers, and Python's about the text of a header.
+
+    Threads may overlap: the last one out restores the filters.
 
     `warnings.catch_warnings` by itself is not safe with threads: two that overlap can put back each other's filters.
     """
@@ -28,7 +34,8 @@ def quiet_pillow() -> Iterator[None]:
         if _depth == 0:
             _saved = warnings.catch_warnings()
             _saved.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)|<unknown>$")
+            warnings.filterwarnings("ignore", message=r"Reading `\.npy`")  # NumPy puts it on its caller
         _depth += 1
     try:
         yield
@@ -38,3 +45,10 @@ def quiet_pillow() -> Iterator[None]:
             if _depth == 0 and _saved is not None:
                 _saved.__exit__(None, None, None)
                 _saved = None
+
+
+def quiet_log(package: str) -> None:
+    """Keep what a package logs from being printed where nobody has set up logging."""
+    logger = logging.getLogger(package)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())

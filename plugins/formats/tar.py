@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from array import array
 from collections.abc import Iterable, Mapping
@@ -49,6 +50,9 @@ _COMPRESSION = {
 }
 _MAX_SIDECAR_BYTES = 16 << 20
 _MAX_IMAGE_BYTES = 2 << 30  # a compressed tar of a few megabytes may claim anything
+_MAX_JSON_DEPTH = 90  # an archive holds 100 levels, a few of which are its own
+_MAX_HEADER_BYTES = 1 << 20  # of an extended header: its size is a claim too
+_DIGITS = re.compile(rb"[0-9]{512}")
 _EXIF_KEYS = ("exif", "icc")  # written into the image file itself
 
 
@@ -138,8 +142,8 @@ class TarItems(ImageFiles):
     def _walk(self, path: Path) -> Iterable[tarfile.TarInfo]:
         """All members in order. A header that is damaged, or data that end early, raise `tarfile.ReadError`."""
         with path.open("rb") as file:
-            source = file if self._reader is None else cast("BinaryIO", self._reader)
-            with tarfile.open(fileobj=source, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            source = _HeaderSource(file if self._reader is None else self._reader)
+            with tarfile.open(fileobj=cast("BinaryIO", source), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
                 end = 0
                 while (member := tar.next()) is not None:
                     if member.size < 0 or tar.offset <= end:  # tarfile would go round in circles
@@ -147,7 +151,8 @@ class TarItems(ImageFiles):
                     end = tar.offset
                     tar.members.clear()  # type: ignore[attr-defined]  # it would keep every member
                     yield member
-                    if self._file_bytes is not None and member.isreg() and member.offset_data + member.size > self._file_bytes:
+                    plain = member.isreg() and not member.issparse()  # the size of a sparse one is that of the laid out file
+                    if self._file_bytes is not None and plain and member.offset_data + member.size > self._file_bytes:
                         raise tarfile.ReadError("unexpected end of data")
                 # tarfile takes a damaged header for the end; the end is a block of zeros, or nothing.
                 source.seek(tar.offset)
@@ -203,8 +208,11 @@ class TarItems(ImageFiles):
             return {}
         try:
             value: JSON = json.loads(text, parse_constant=lambda _: None)  # NaN and Infinity are not JSON
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and halves of surrogate pairs are neither
         except (ValueError, RecursionError) as exc:
             raise ItemError(self._path, self._names[index], f"its .json is damaged: {exc}") from exc
+        if _is_deep(value):
+            raise ItemError(self._path, self._names[index], f"its .json has more than {_MAX_JSON_DEPTH} levels")
         return value if isinstance(value, dict) else {"json": value}
 
     def _label(self, index: int) -> str | None:
@@ -215,6 +223,33 @@ class TarItems(ImageFiles):
         if isinstance(label, str | int) and not isinstance(label, bool):
             return str(label)
         return None if self._has_cls else folder_label(self._names[index], self._depth)
+
+
+def _is_deep(value: JSON) -> bool:
+    level = [value]
+    for _ in range(_MAX_JSON_DEPTH):
+        inside = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list))
+        level = [child for children in inside for child in children]
+    return bool(level)
+
+
+class _HeaderSource:
+    """What `tarfile` reads headers from. It reads extended headers whole, of whatever size they claim.
+
+    Its search for a charset in them takes quadratic time in rows of digits (CVE-2024-6232, Python before 3.11.10 and 3.12.6).
+    """
+
+    def __init__(self, source: BinaryIO | ForwardReader) -> None:
+        self.seek, self.tell = source.seek, source.tell
+        self._source = source
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        if not 0 <= n_bytes <= _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"an extended header of {n_bytes} bytes")
+        data = self._source.read(n_bytes)
+        if _DIGITS.search(data):
+            raise tarfile.ReadError("an extended header of digits")
+        return data
 
 
 class _TarWriter:

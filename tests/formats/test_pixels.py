@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batchcodec_plugins.formats.pixels import Decoded, count_frames, read_image
-from batchcodec_plugins.formats.quiet import quiet_pillow
+from batchcodec_plugins.formats.quiet import quiet
 from PIL import Image
 
 from batchcodec.errors import ItemError
@@ -304,7 +304,7 @@ def test_warning_filters_survive_threads() -> None:
     def overlap(pause: float) -> None:
         barrier.wait()
         for _ in range(50):
-            with quiet_pillow():
+            with quiet():
                 threading.Event().wait(pause)
 
     threads = [threading.Thread(target=overlap, args=(0.0001 * i,)) for i in range(1, 4)]

@@ -1,0 +1,223 @@
+"""Targets: learned codecs. Model files from strangers, packed weights, payloads; the numpy decoder beside torch's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from batchcodec import reference
+from batchcodec.entropy.codes import ENTROPY_CODERS
+from batchcodec.errors import CodecError, ModelError, PayloadError
+from batchcodec.learned import model_file
+from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec
+from batchcodec.types import GroupSpec, ImageSpec, Pixels
+
+from . import mutators
+from .oracle import CORPUS, Target
+
+# ---- autoencoder-1: a model file, or the bytes of a payload behind a sound model
+
+
+def autoencoder_model() -> bytes:
+    """The smallest model for gray images, with the decoder alone."""
+    import torch
+
+    from batchcodec.learned.networks import Autoencoder
+
+    torch.manual_seed(0)
+    network = Autoencoder(1, 2, [1, 2, 1], norm=False)
+    weights = {n: t.numpy().astype(np.float16) for n, t in network.state_dict().items() if n.startswith("decoder.")}
+    tables = np.full((2, 256), 256, np.uint16)
+    tables[1, :2] = 256 + 100, 256 - 100
+    ranges = {"quantiser.low": np.float32([-1, 0]), "quantiser.step": np.float32([0.01, 0.02])}
+    config = {"channels": 1, "latent": 2, "widths": [1, 2, 1]}
+    return model_file.dump({**weights, **ranges, "tables": tables}, {"codec": "autoencoder-1", "config": config})
+
+
+def read_autoencoder(data: bytes) -> None:
+    """A model from a stranger decodes one small group, or is refused."""
+    codec = AutoencoderCodec.restore({"entropy": "none"}, data)
+    channels, latent = codec._n_channels, codec._latent
+    pixels = codec.decode(bytes(latent), GroupSpec(1, ImageSpec(5, 8, channels)))
+    assert pixels.shape == (1, 5, 8, channels)
+    assert AutoencoderCodec.restore(codec.get_config(), codec.get_model()).get_model() == codec.get_model()
+
+
+AUTOENCODER = Target(
+    "autoencoder_model",
+    read_autoencoder,
+    lambda: [autoencoder_model()],
+    (CodecError,),
+    mutators.safetensors,
+    max_length=1 << 14,
+)
+
+
+@cache
+def _autoencoders() -> dict[str, AutoencoderCodec]:
+    return {kind: AutoencoderCodec(model=stored("autoencoder_model"), entropy=kind) for kind in ENTROPY_CODERS}
+
+
+def read_autoencoder_payload(data: bytes) -> None:
+    """Byte 0 chooses the entropy coder, bytes 1 to 6 the group, up to one far larger than the payload."""
+    head = np.frombuffer(data[1:7].ljust(6, b"\0"), "<u2").tolist()
+    spec = GroupSpec(1 + head[0] % 2048, ImageSpec(1 + head[1], 1 + head[2], 1))
+    if spec.n_bytes > 1 << 20:  # what `wire` would have refused, see `SMALL_LIMITS`
+        return
+    codec = _autoencoders()[ENTROPY_CODERS[(data + b"\0")[0] % 4]]
+    assert codec.decode(data[7:], spec).shape == spec.shape
+
+
+def _autoencoder_payloads() -> Iterable[bytes]:
+    from batchcodec.entropy.codes import pack_symbols
+
+    freqs = np.asarray(_autoencoders()["rans"]._freqs)
+    for i, kind in enumerate(ENTROPY_CODERS):
+        for n, height, width in ((1, 8, 8), (3, 9, 20)):
+            size = n * -(-height // 8) * -(-width // 8)
+            symbols = np.arange(2 * size, dtype=np.uint8)
+            index = np.repeat(np.arange(2), size)
+            head = np.array([n - 1, height - 1, width - 1], "<u2").tobytes()
+            yield bytes([i]) + head + pack_symbols(kind, symbols, index, freqs)
+
+
+AUTOENCODER_PAYLOAD = Target(
+    "autoencoder_payload", read_autoencoder_payload, _autoencoder_payloads, (CodecError,), max_length=512
+)
+
+
+# ---- hyperprior-1
+
+
+def stored(target: str) -> bytes:
+    """The model that is the first seed of a target: what the seeds of payloads were coded with."""
+    return (CORPUS / target / "seed-00.bin").read_bytes()
+
+
+def _outcome(decode: Callable[[], Pixels]) -> Pixels | None:
+    try:
+        return decode()
+    except CodecError:
+        return None
+
+
+def _same(first: Pixels | None, second: Pixels | None) -> None:
+    assert (first is None) == (second is None), "torch and numpy do not agree on whether it can be decoded"
+    assert first is None or second is None or np.array_equal(first, second), "torch and numpy give other pixels"
+
+
+def read_hyperprior_model(data: bytes) -> None:
+    """Torch and numpy take the same models, and make the same pixels of one payload."""
+    try:
+        codec = HyperpriorCodec.restore({}, data)
+    except CodecError:
+        try:
+            reference.ReferenceHyperprior.restore({}, data)
+        except CodecError:
+            return
+        raise AssertionError("numpy takes a model that torch refuses") from None
+    other = reference.ReferenceHyperprior.restore({}, codec.get_model())
+    spec = GroupSpec(1, ImageSpec(9, 8, codec._n_channels))
+    payload = bytes([0, 50, 0]) + hashlib.sha256(data).digest()
+    _same(_outcome(lambda: codec.decode(payload, spec)), _outcome(lambda: other.decode(payload, spec)))
+
+
+def _sealed(data: bytes, change: mutators.Change, seed: int) -> bytes:
+    """A changed model, for two of three seeds with the self-check that fits its numbers, so that all of it is used."""
+    from learned.test_reference import sealed
+
+    changed = mutators.safetensors(data, change, seed)
+    if seed % 3:
+        try:
+            return sealed(*model_file.parse(changed))
+        except (CodecError, ValueError, RuntimeError, TypeError, KeyError, AttributeError):
+            return changed
+    return changed
+
+
+def _hyperprior_models() -> Iterable[bytes]:
+    from learned.test_reference import perturbed, wild
+
+    # as archives hold them; noise on all weights, so that each layer decides pixels
+    yield HyperpriorCodec(model=perturbed("least")).get_model()
+    yield HyperpriorCodec(model=wild("least")).get_model()
+
+
+HYPERPRIOR_MODEL = Target(
+    "hyperprior_model", read_hyperprior_model, _hyperprior_models, (CodecError,), _sealed, max_length=1 << 14
+)
+
+
+@cache
+def _decoders() -> tuple[HyperpriorCodec, reference.ReferenceHyperprior]:
+    blob = stored("hyperprior_model")
+    return HyperpriorCodec.restore({}, blob), reference.ReferenceHyperprior.restore({}, blob)
+
+
+def read_hyperprior(data: bytes) -> None:
+    """Byte 0 chooses the group; torch and numpy give the same pixels, or both refuse; so do single items."""
+    codec, other = _decoders()
+    n, height, width = ((1, 1, 1), (2, 9, 20), (3, 17, 8), (1, 33, 33))[(data + b"\0")[0] % 4]
+    spec, payload = GroupSpec(n, ImageSpec(height, width, codec._n_channels)), data[1:]
+    pixels = _outcome(lambda: codec.decode(payload, spec))
+    _same(pixels, _outcome(lambda: other.decode(payload, spec)))
+    if pixels is not None:
+        assert np.array_equal(codec.decode(payload, spec, [n - 1])[0], pixels[-1])
+
+
+def _hyperprior_payloads() -> Iterable[bytes]:
+    from learned.test_reference import perturbed, pictures
+
+    for i, (n, height, width) in enumerate(((1, 1, 1), (2, 9, 20), (3, 17, 8), (1, 33, 33))):
+        images = pictures(n, height, width, 1)
+        for quality in (20, 90):
+            yield bytes([i]) + HyperpriorCodec(model=perturbed("least"), quality=quality, effort=1).encode(images)
+
+
+HYPERPRIOR = Target("hyperprior_payload", read_hyperprior, _hyperprior_payloads, (CodecError,), max_length=1024)
+
+
+# ---- what all model files share
+
+
+def read_model_file(data: bytes) -> None:
+    """Packed weights by the kernel and by plain Python; what an archive would store of it gives itself again."""
+    found = _parsed(data, None)
+    other = _parsed(data, reference.unpacked)
+    assert (found is None) == (other is None), "the two decoders of packed weights do not agree"
+    if found is None or other is None:
+        return
+    assert all(np.array_equal(tensor, other[0][name], equal_nan=tensor.dtype.kind == "f") for name, tensor in found[0].items())
+    try:
+        stored = model_file.without_encoder(*found)
+    except ModelError:
+        return
+    assert model_file.without_encoder(*model_file.parse(stored)) == stored
+
+
+def _parsed(data: bytes, unpacker: Any) -> Any:
+    try:
+        return model_file.parse(data, unpacker)
+    except (ModelError, PayloadError):
+        return None
+
+
+def _model_files() -> Iterable[bytes]:
+    document = {"codec": "x", "config": {"a": [1, 2]}}
+    rng = np.random.default_rng(0)
+    tensors = {
+        "a": np.rint(rng.normal(size=(3, 4, 2)) * 9).astype(np.int8),
+        "b": np.float16([[1, 2]]),
+        "c": np.full((2, 2), -128, np.int8),
+    }
+    yield model_file.dump(tensors, document)
+    yield model_file.without_encoder(tensors, document)
+    yield model_file.dump({}, {})
+
+
+MODEL_FILE = Target("model_file", read_model_file, _model_files, (ModelError,), mutators.safetensors)
