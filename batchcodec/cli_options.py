@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from batchcodec.errors import OptionError
 from batchcodec.preprocess import Preprocess, parse_size
 
 INTERRUPTED = 130
@@ -50,6 +52,18 @@ SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, t
 def preprocessing(size: str, resample: str, aspect: str, mode: str) -> Preprocess:
     """The settings that the options of these names stand for."""
     return Preprocess(parse_size(size), resample, aspect, mode)  # type: ignore[arg-type]  # checked when it is made
+
+
+def parse_percent(name: str, text: str) -> float:
+    """`5%` as a part of 1.
+
+    Raises:
+        OptionError: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%", text)
+    if not match:
+        raise OptionError(name, text, "a percentage such as 5%")
+    return float(match[1]) / 100
 
 
 def counting(bar: Any) -> Callable[[int, int], None]:

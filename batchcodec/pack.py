@@ -26,7 +26,7 @@ import numpy as np
 import xxhash
 
 from batchcodec import metrics
-from batchcodec.archive import digest
+from batchcodec.archive import digest, parity
 from batchcodec.archive.directory import Row
 from batchcodec.archive.reader import NOTES
 from batchcodec.archive.wire import MAX_GROUP_BYTES, GroupHead, parse_group
@@ -74,6 +74,7 @@ class PackOptions:
         entropy: entropy coder of a codec that has a choice.
         preprocess: size and mode.
         group_items: images of a full group; by default about a million pixels.
+        parity: part of the archive's blocks that may be lost and restored by `repair`, up to 0.25; see `archive.parity`.
         on_error: "fail" at the first item that cannot be packed, or "skip" and list such items.
         force: replace an existing target, and what an interrupted run left.
         resume: go on with what an interrupted run of the same source and options left, if it left anything.
@@ -89,6 +90,7 @@ class PackOptions:
     fit_seconds: float | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     group_items: int | None = None
+    parity: float = 0.0
     on_error: str = "fail"
     force: bool = False
     resume: bool = False
@@ -101,6 +103,8 @@ class PackOptions:
             raise OptionError("on-error", self.on_error, "fail or skip")
         if self.group_items is not None and not 1 <= self.group_items <= 1 << 16:
             raise OptionError("group", self.group_items, "a number of images from 1 to 65536")
+        if self.parity:
+            parity.plan(1, self.parity)
         if not 0 <= self.workers <= 256:
             raise OptionError("workers", self.workers, "0 (all cores) to 256")
 
@@ -211,7 +215,7 @@ def pack(
     with Partial(target, identity, resume=options.resume, force=options.force) as partial:
         choice, reasons = _choice(source, dataset, options, plugins, partial, fit_progress)
         packing = _Packing(source, options, choice, reasons, partial)
-        writer = ArchiveWriter(partial)
+        writer = ArchiveWriter(partial, parity=bool(options.parity))
         writer.add_meta(
             {
                 "created_by": f"batchcodec {__version__}",
@@ -247,6 +251,7 @@ def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
         "fit": options.fit_seconds,
         "preprocess": options.preprocess.to_json(),
         "group": options.group_items,
+        "parity": options.parity,
         "format": options.format,
         "format options": asdict(options.format_options),
         "number of images": n_items,
@@ -444,6 +449,8 @@ class _Packing:
             "skipped": [{"item": s.item[:300], "reason": s.reason[:300]} for s in self.skipped[:MAX_LISTED]],
         }
         writer.add_meta(summary)
+        if self.options.parity:
+            writer.add_parity(lambda n_bytes: parity.parity_blocks(self.partial.read, n_bytes, self.options.parity))
         count = writer.finish()
         return PackReport(
             source=str(self.source),

@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import itertools
 import os
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -28,7 +27,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchcodec import disk, journal
-from batchcodec.archive import wire
+from batchcodec.archive.blocks import RawFile
+from batchcodec.archive.found import FoundBlock
+from batchcodec.archive.scan import sound_prefix
 from batchcodec.archive.wire import BlockType
 from batchcodec.atomic import write_atomically
 from batchcodec.errors import OutputError, UnfinishedError
@@ -87,7 +88,7 @@ class Partial:
         self.journal_path = self.path.with_name(self.path.name + ".journal")
         self.done: list[GroupDone] = []
         self._fit: FitDone | None = None
-        self._groups: list[tuple[int, int, int]] = []  # offset, length and items of the bodies of groups that are done
+        self._groups: list[FoundBlock] = []  # that are done
         self._position = self._n_durable = 0
         self._pending: list[bytes] = []
         self._n_noted = 0
@@ -104,7 +105,9 @@ class Partial:
     def _open(self, resume: bool, force: bool) -> None:
         records = journal.parsed(self.journal_path.read_bytes() if self.journal_path.is_file() else b"")
         fit = next((FitDone(**record) for record in records if record.keys() == _fields(FitDone)), None)
-        ends, groups = _sound_groups(self._file)
+        with RawFile(self.path) as file:
+            blocks = sound_prefix(file)
+        ends, groups = {block.end for block in blocks}, [block for block in blocks if block.type == BlockType.GROUP]
         if groups or fit:
             if not (resume or force):
                 what = f"{len(groups)} groups of an unfinished archive are in it" if groups else "a fit for it is done"
@@ -154,8 +157,8 @@ class Partial:
 
     def stored_group(self, number: int) -> tuple[bytes, int]:
         """Body and number of items of a group of `done`."""
-        offset, n_bytes, n_items = self._groups[number]
-        return self._read(offset, n_bytes), n_items
+        block = self._groups[number]
+        return self._read(block.body, block.header.n_bytes), block.n_items
 
     def fitted(self) -> tuple[str, dict[int, bytes]] | None:
         """What an earlier run fitted: the reason of the choice, and models by channels. None if there is nothing to go on with.
@@ -297,28 +300,6 @@ def _locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
-
-
-def _sound_groups(descriptor: int) -> tuple[set[int], list[tuple[int, int, int]]]:
-    """Of the sound blocks that a file starts with: where each ends, and offset, length and items of the bodies of groups."""
-    n_bytes = os.fstat(descriptor).st_size
-    ends: set[int] = set()
-    groups: list[tuple[int, int, int]] = []
-    try:
-        wire.parse_header(_read(descriptor, 0, wire.HEADER.size))
-        position = wire.HEADER.size
-        while position + wire.BLOCK.size <= n_bytes:
-            header = wire.parse_block_header(_read(descriptor, position, wire.BLOCK.size))
-            start = position + wire.BLOCK.size
-            if start + header.n_bytes > n_bytes or wire.checksum(_read(descriptor, start, header.n_bytes)) != header.body_check:
-                break
-            position = start + header.n_bytes
-            ends.add(position)
-            if header.type == BlockType.GROUP:
-                groups.append((start, header.n_bytes, header.n_items))
-    except (wire.Malformed, struct.error):
-        pass
-    return ends, groups
 
 
 def _read(descriptor: int, offset: int, n_bytes: int) -> bytes:

@@ -62,13 +62,14 @@ def left(target: Path) -> list[str]:
     return sorted(path.name.removeprefix("a.cpack") for path in target.parent.iterdir())
 
 
+@pytest.mark.parametrize("parity", [0.0, 0.05])
 @pytest.mark.parametrize("n_groups", [1, 5, 9])
-def test_going_on_gives_the_same_bytes(n_groups: int, source: Path, target: Path, tmp_path: Path) -> None:
-    whole = packed(source, tmp_path / "whole.cpack")
+def test_going_on_gives_the_same_bytes(parity: float, n_groups: int, source: Path, target: Path, tmp_path: Path) -> None:
+    whole = packed(source, tmp_path / "whole.cpack", parity=parity)
     with stopped_after(n_groups):
-        packed(source, target)
+        packed(source, target, parity=parity)
     assert left(target) == [".partial", ".partial.journal"]
-    report = packed(source, target, resume=True)
+    report = packed(source, target, parity=parity, resume=True)
     assert target.read_bytes() == (tmp_path / "whole.cpack").read_bytes()
     assert left(target) == [""]
     assert report.n_resumed == n_groups
@@ -139,9 +140,7 @@ def test_another_source_is_refused(source: Path, target: Path) -> None:
         packed(source, target, resume=True)
     images[9, 0, 0] ^= 1
     np.save(source, images)
-    with pytest.raises(
-        UnfinishedError, match="its group 4 was packed from other images than '000008"
-    ):
+    with pytest.raises(UnfinishedError, match="its group 4 was packed from other images than '000008"):
         packed(source, target, resume=True)
     images[9, 0, 0] ^= 1
     np.save(source, images)

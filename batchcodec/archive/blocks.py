@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from batchcodec.archive import wire
 from batchcodec.archive.wire import BlockEntry, BlockType
@@ -22,8 +24,66 @@ from batchcodec.errors import (
 )
 
 
-class BlockFile:
+class RawFile:
+    """The bytes of a file, read by position; also of one that is no whole archive.
+
+    Args:
+        path: of the file.
+        file: the file, open already; it is then not closed here.
+
+    Attributes:
+        path: of the file.
+        n_bytes: its length.
+
+    Raises:
+        NotAnArchiveError: it cannot be read, or is no file.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+        self.path = path
+        self._owned = file is None
+        try:
+            if file is None and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+                raise NotAnArchiveError(path, "not a file")
+            self._file = file or path.open("rb", buffering=0)
+            self.n_bytes = os.fstat(self._file.fileno()).st_size
+        except OSError as exc:
+            raise NotAnArchiveError(path, exc.strerror or str(exc)) from exc
+
+    def read(self, offset: int, n_bytes: int) -> bytes:
+        """Bytes at an offset; all of them or an error."""
+        if self._file.closed:
+            raise ArchiveError(self.path, "the archive was closed")
+        parts, got = [], 0
+        try:
+            while got < n_bytes:
+                part = os.pread(self._file.fileno(), min(n_bytes - got, 1 << 30), offset + got)
+                if not part:
+                    raise TruncatedArchiveError(self.path, f"it ends at byte {offset + got}", offset=offset + got)
+                parts.append(part)
+                got += len(part)
+        except OSError as exc:
+            raise CorruptArchiveError(self.path, f"byte {offset}: {exc.strerror}", offset=offset) from exc
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file, unless it was open before."""
+        if self._owned:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class BlockFile(RawFile):
     """An open archive file.
+
+    Args:
+        path: of the file.
+        file: the file, open already; it is then not closed here.
 
     Attributes:
         path: of the file.
@@ -36,26 +96,16 @@ class BlockFile:
         NotAnArchiveError, UnsupportedVersionError, TruncatedArchiveError, CorruptArchiveError: as they say.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
-                raise NotAnArchiveError(path, "not a file")
-            self._file = path.open("rb", buffering=0)
-        except OSError as exc:
-            raise NotAnArchiveError(path, exc.strerror or str(exc)) from exc
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+        super().__init__(path, file)
         try:
             self._open()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _open(self) -> None:
-        try:
-            self.n_bytes = os.fstat(self._file.fileno()).st_size
-            start = self._file.read(wire.HEADER.size)
-        except OSError as exc:
-            raise NotAnArchiveError(self.path, exc.strerror or str(exc)) from exc
+        start = self.read(0, min(wire.HEADER.size, self.n_bytes))
         magic = wire.MAGIC[: len(start)]
         if not start or not start.startswith(magic):
             raise NotAnArchiveError(self.path, f"not a .cpack archive (it starts with {start[:8].hex() or 'nothing'})")
@@ -84,22 +134,6 @@ class BlockFile:
                 with self.parsing("block", entry.offset):
                     self._header(entry.offset, entry)  # refuses one that is required
         self.index_bytes = header.n_bytes
-
-    def read(self, offset: int, n_bytes: int) -> bytes:
-        """Bytes at an offset; all of them or an error."""
-        if self._file.closed:
-            raise ArchiveError(self.path, "the archive was closed")
-        parts, got = [], 0
-        try:
-            while got < n_bytes:
-                part = os.pread(self._file.fileno(), min(n_bytes - got, 1 << 30), offset + got)
-                if not part:
-                    raise TruncatedArchiveError(self.path, f"it ends at byte {offset + got}", offset=offset + got)
-                parts.append(part)
-                got += len(part)
-        except OSError as exc:
-            raise CorruptArchiveError(self.path, f"byte {offset}: {exc.strerror}", offset=offset) from exc
-        return b"".join(parts)
 
     @contextlib.contextmanager
     def parsing(self, what: str, offset: int) -> Iterator[None]:
@@ -139,7 +173,3 @@ class BlockFile:
         for entry in self.entries:
             if entry.type == kind:
                 yield entry, self.body(entry)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

@@ -10,6 +10,7 @@ import enum
 import hashlib
 import io
 import json
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from batchcodec.types import JSON, GroupSpec, ImageSpec
 
 MAGIC = b"\x89CPK\r\n\x1a\n"
 END_MAGIC = b"\x89CPKEND\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
+"""The newest version; a file without parity is written as 1.0, which has all that it uses."""
 
 HEADER = struct.Struct("<8sHHIQQ")  # magic, major, minor, flags, reserved, check
 BLOCK = struct.Struct("<4sBBHIIQQ")  # sync, type, flags, reserved, items, check, body length, body checksum
@@ -37,6 +39,8 @@ REQUIRED = 1
 
 MAX_BODY = 1 << 40
 MAX_JSON = 1 << 24
+MAX_JSON_DEPTH = 100
+"""Levels of objects and lists: whatever prints or writes JSON recurses."""
 MAX_MODEL = 1 << 30
 """Of one model, and of all models of an archive together."""
 MAX_DIRECTORY = 1 << 29
@@ -67,6 +71,7 @@ class BlockType(enum.IntEnum):
     GROUP = 4
     DIRECTORY = 5
     INDEX = 6
+    PARITY = 7
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -77,9 +82,9 @@ def checksum(data: bytes | memoryview) -> int:
 # ---- header and trailer
 
 
-def pack_header() -> bytes:
-    """The first 32 bytes of every file of this version."""
-    start = HEADER.pack(MAGIC, MAJOR, MINOR, 0, 0, 0)[:-8]
+def pack_header(minor: int = 0) -> bytes:
+    """The first 32 bytes of a file of version 1.minor."""
+    start = HEADER.pack(MAGIC, MAJOR, minor, 0, 0, 0)[:-8]
     return start + struct.pack("<Q", checksum(start))
 
 
@@ -155,20 +160,49 @@ def parse_block_header(data: bytes) -> BlockHeader:
 
 def pack_json(value: JSON) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8."""
+    _check_depth(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def parse_json(data: bytes, limit: int = MAX_JSON) -> dict[str, Any]:
-    """A JSON object."""
+    """A JSON object: all of what it holds can be written again."""
     if len(data) > limit:
         raise Malformed(f"JSON of {len(data)} bytes, over the limit of {limit}")
     try:
-        value = json.loads(data)
+        # `loads` guesses the encoding of bytes, and takes NaN, infinities, equal keys and halves of surrogate pairs.
+        value = json.loads(data.decode(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=_distinct)
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise Malformed(f"not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise Malformed("a JSON object was expected")
+    _check_depth(value)
     return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]}")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("two equal keys in one object")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        inside = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for children in inside for child in children if isinstance(child, (dict, list, tuple))]
+        if not level:
+            return
+    raise Malformed(f"JSON of more than {MAX_JSON_DEPTH} levels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +386,7 @@ _ITEM_LIMITS: dict[int, tuple[int, int]] = {
     BlockType.CODEC: (0, 0),
     BlockType.GROUP: (1, MAX_GROUP_ITEMS),
     BlockType.DIRECTORY: (1, MAX_ROWS),
+    BlockType.PARITY: (0, 0),
 }
 _ENTRY_DTYPE = np.dtype([("type", "<u1"), ("offset", "<u8"), ("n_bytes", "<u8"), ("n_items", "<u4")])
 

@@ -63,7 +63,8 @@ def pack_text(report: PackReport) -> str:
         f"codec {', '.join(f'{text} ({n:,})' for text, n in report.codecs.items())}; {quality}",
         f"{report.n_bytes / report.n_items:,.1f} bytes per image; "
         f"payload {size(report.bytes.payload)}, weights {size(report.bytes.model)}, "
-        f"directory, index and framing {size(report.bytes.overhead)} ({report.bytes.overhead / report.n_items:.2f} per image)",
+        f"directory, index and framing {size(report.bytes.overhead)} ({report.bytes.overhead / report.n_items:.2f} per image)"
+        + (f", parity {size(report.bytes.parity)}" if report.bytes.parity else ""),
     ]
     lines += report.advice
     if report.notes:
@@ -103,6 +104,7 @@ def info_text(info: ArchiveInfo) -> str:
         ("weights", size(count.model), _share(count.model, info)),
         ("directory + index", size(count.directory + count.index), _share(count.directory + count.index, info)),
         ("framing", size(count.framing), _share(count.framing, info)),
+        *([("parity", size(count.parity), _share(count.parity, info))] if count.parity else []),
         ("total", size(count.total), "100.0 %"),
     ]
     source = "" if info.source_bytes is None else compared(info.n_bytes, info.source_bytes, "the source") + ", "

@@ -83,7 +83,7 @@ BLOCKS = blocks_of(packed(items(4)))
         assembled(BLOCKS, header=file_header(major=2)),
         assembled(BLOCKS, header=file_header(major=0)),
         assembled(BLOCKS, header=file_header(flags=1)),
-        assembled([*BLOCKS, (7, b"", 0, True)]),
+        assembled([*BLOCKS, (8, b"", 0, True)]),
         assembled([(99, b"?", 0, True), *BLOCKS]),
     ],
 )

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import reference_reader
 
+from batchcodec.archive.blocks import RawFile
+from batchcodec.archive.healing import heal
 from batchcodec.archive.reader import NOTES, Archive
 from batchcodec.archive.wire import BlockType, CodecRecord
 from batchcodec.codec import Codec
@@ -28,6 +30,7 @@ NAMES = [
     "later_minor",
     "learned",
     "names",
+    "parity",
     "png_files",
     "png_mosaic",
     "segments",
@@ -94,6 +97,16 @@ def test_the_reference_reader_knows_its_limits() -> None:
     for name in ("jpeg", "png_mosaic"):
         with pytest.raises(NotImplementedError):
             list(reference_reader.read(GOLDEN / "v1" / f"{name}.cpack"))
+
+
+def test_the_parity_restores_it(tmp_path: Path) -> None:
+    data = (GOLDEN / "v1" / "parity.cpack").read_bytes()
+    path = tmp_path / "damaged.cpack"
+    for start in range(0, len(data) - 200, 97):
+        path.write_bytes(data[:start] + bytes(200) + data[start + 200 :])
+        with RawFile(path) as file, heal(file) as healing:
+            assert healing.whole
+            assert healing.file.read(0, len(data)) == data
 
 
 def test_the_files_are_what_their_names_say() -> None:

@@ -114,7 +114,7 @@ def header_with(**changes: int) -> bytes:
         (header_with(n_bytes=1 << 63), Malformed),
         (header_with(flags=2), UnknownVersion),
         (header_with(reserved=1), UnknownVersion),
-        (header_with(kind=7, flags=1), UnknownVersion),
+        (header_with(kind=8, flags=1), UnknownVersion),
     ],
 )
 def test_a_bad_block_header(header: bytes, error: type[Malformed]) -> None:

@@ -220,6 +220,13 @@ def segments(path: Path) -> None:
         )
 
 
+def parity(path: Path) -> None:
+    """Format 1.1: PARITY blocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder, "a.npz"), images=np.stack([picture(i, 16, 16, 3) for i in range(6)]))
+        pack(Path(folder, "a.npz"), path, PackOptions(codec="store", group_items=2, parity=0.05))
+
+
 def later(path: Path) -> None:
     """As a later minor version may write it: ignorable block and column, and a key in CODEC, that 1.0 does not know."""
     pixels = picture(0, 3, 3)[None]
@@ -260,6 +267,7 @@ ALL = {
     "learned": learned,
     "hyperprior": hyperprior,
     "segments": segments,
+    "parity": parity,
     "later_minor": later,
 }
 
