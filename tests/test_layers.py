@@ -28,10 +28,15 @@ ALLOWED: dict[str, set[str]] = {
     "hookspecs": {"codec", "dataset"},
     "registry": CONTRACTS | {"hookspecs", "archive.wire"},
     "opening": FOUNDATION | {"archive.reader", "registry"},
-    "atomic": {"errors"},
+    "atomic": {"disk", "errors"},
+    "disk": set(),
+    "journal": set(),
     "metrics": {"types"},
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "preprocess": FOUNDATION,
+    "selection": {"errors", "archive.reader"},
+    "stored": {"errors", "atomic", "verify"} | ARCHIVE,
+    "parts": {"errors", "stored", "archive.wire", "archive.writer"},
     "testing": CONTRACTS,
     "archive": set(),
     "archive.wire": FOUNDATION | ARCHIVE,
@@ -40,10 +45,16 @@ ALLOWED: dict[str, set[str]] = {
     "archive.writer": FOUNDATION | ARCHIVE,
     "archive.blocks": FOUNDATION | ARCHIVE,
     "archive.reader": FOUNDATION | ARCHIVE | {"codec"},  # `Codec` as a type only
+    "archive.found": {"archive.wire"},
+    "archive.scan": {"archive.found", "archive.wire"},
+    "archive.recovery": {"types"} | {f"archive.{m}" for m in ("directory", "found", "scan", "wire")},
+    "archive.copying": {"archive.found", "archive.scan", "archive.wire"},
+    "findings": set(),
+    "decoding": {"codec", "errors", "types", "findings", "registry"} | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_options", "cli_train", "console"}
+COMMAND_LINE = {"cli", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
 
 
 def _modules(root: Path) -> dict[str, Path]:
