@@ -2,6 +2,7 @@
 
     python benchmarks/fashion.py                                # the 10,000 test images, efforts 1 and 9, beside rivals
     python benchmarks/fashion.py --images 500 --efforts 1,2     # a quick look
+    python benchmarks/fashion.py --add --no-rivals --efforts 9 --qualities 22,28   # hours, beside an earlier run's points
     python benchmarks/fashion.py --training-set --efforts 2     # the 60,000 training images, with all weights counted
 
 Targets are mean PSNR; the pooled PSNR at the same bytes stands beside. `--tune psnr` spends bits where they raise the mean,
@@ -18,11 +19,14 @@ Needs BATCHCODEC_DATA with `fashion-mnist/` in it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rates import (
@@ -123,6 +127,7 @@ def main() -> None:
     parser.add_argument("--tune", default="psnr", choices=("psnr", "mse"), help="mse where pooled PSNR is what counts")
     parser.add_argument("--training-set", action="store_true", help="pack the training images, beside AVIF mosaics alone")
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--add", action="store_true", help="to the points of an earlier run of the same images and model")
     parser.add_argument("--workers", type=int, default=1, help="groups coded at once; seconds stay those of one core")
     with_json(parser, "fashion")
     args = parser.parse_args()
@@ -147,15 +152,30 @@ def main() -> None:
                 continue
             points = searched(pack_at, GUESSES["avif"]) if args.training_set else [pack_at(q) for q in qualities]
             families[points[0].codec] = points
+    part = "training" if args.training_set else "test"
+    earlier = json.loads(args.json.read_text()) if args.json.exists() else {}
+    content = {
+        "images": len(dataset.images),
+        "model": args.model.name,
+        "model_sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
+        "tune": args.tune,
+    }
+    if args.add:
+        families = {**earlier_points(earlier.get(part, {}), content), **families}
     rows = at_targets(families, args.training_set)
     print("\nencoded images per second on one core")
     for name, points in families.items():
         seconds = sum(p.encode_seconds for p in points)
         print(f"  {name:<16} {sum(p.n_items for p in points) / seconds:8.1f}")
-    part = "training" if args.training_set else "test"
-    content = {"images": len(dataset.images), "model": args.model.name, "tune": args.tune, "at": rows, "points": families}
-    earlier = json.loads(args.json.read_text()) if args.json.exists() else {}
-    write_json(args.json, **{**earlier, part: content})
+    write_json(args.json, **{**earlier, part: {**content, "at": rows, "points": families}})
+
+
+def earlier_points(run: dict[str, Any], content: dict[str, Any]) -> dict[str, list[Point]]:
+    """The points of an earlier run, which must have been of the same images and model."""
+    different = [key for key, value in content.items() if run.get(key) != value]
+    if different:
+        sys.exit(f"--add: the earlier run had another {' and '.join(different)}")
+    return {name: [Point(**point) for point in points] for name, points in run["points"].items()}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crop", type=int, help="another side of the crops, such as 128 for the last part")
     parser.add_argument("--batch", type=int, help="another number of crops")
-    parser.add_argument("--learning-rate", type=float, help="another highest rate: a trained model wants a third of the recipe's")
+    parser.add_argument("--learning-rate", type=float, help="another highest rate; a trained model wants a third")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--ship", action="store_true", help="put the result into the package")
     args = parser.parse_args()
