@@ -36,8 +36,9 @@ format: $(VENV)/.dev  ## put the sources into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: $(VENV)/.dev  ## kill, tear and unplug pack a thousand times
+soak: $(VENV)/.dev  ## kill, tear and unplug pack a thousand times; flip, cut and lose bytes of archives
 	$(BIN)/python tests/faults/soak.py --kills 1000
+	$(BIN)/python tests/faults/damage.py
 
 bench: $(VENV)/.dev  ## run the quick benchmarks: entropy coders, memory (the paper: benchmarks/paper.py)
 	$(BIN)/python benchmarks/entropy.py
