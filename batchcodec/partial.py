@@ -15,6 +15,7 @@ the archive is the one that an uninterrupted run makes, or an error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -292,6 +293,9 @@ def _locked(path: Path) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OutputError(path, "another process is writing it") from None
+            except OSError as exc:
+                if exc.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):  # file systems that know no locks
+                    raise
             # The process that held the lock may have finished the file, or removed it: then this is not its name any more.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
