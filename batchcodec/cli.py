@@ -29,10 +29,13 @@ from batchcodec.cli_options import (
     JsonFlag,
     KeyOption,
     LabelKeyOption,
+    LabelsOption,
     ModeOption,
+    NamesOption,
     OnError,
     ProgressFlag,
     QuietFlag,
+    RangesOption,
     ResampleOption,
     SizeOption,
     SourceArgument,
@@ -40,6 +43,7 @@ from batchcodec.cli_options import (
     counting,
     parse_percent,
     preprocessing,
+    selecting,
 )
 from batchcodec.cli_train import train_command
 from batchcodec.console import Group, examples, output
@@ -182,7 +186,9 @@ def _pack(
 
 @app.command(
     "unpack",
-    epilog=examples("unpack out.cpack images/", "unpack out.cpack out.npz", "unpack out.cpack --to tar"),
+    epilog=examples(
+        "unpack out.cpack images/", "unpack out.cpack out.npz", "unpack out.cpack cats/ --label cat --name '*.png'"
+    ),
 )
 def _unpack(
     archive: ArchiveArgument,
@@ -193,6 +199,9 @@ def _unpack(
     image_format: Annotated[
         str, typer.Option(help="How image files are written: png (lossless), keep (as the names say), webp, ...")
     ] = "png",
+    names: NamesOption = None,
+    labels: LabelsOption = None,
+    ranges: RangesOption = None,
     on_error: Annotated[OnError, typer.Option(help="At damaged groups: stop, or leave them out and list them.")] = OnError.fail,
     reference: Annotated[
         bool, typer.Option("--reference", help="Decode hyperprior-1 with the small reference decoder: without torch, slowly.")
@@ -213,6 +222,7 @@ def _unpack(
         to=to,
         force=force,
         on_error=on_error.value,
+        selection=selecting(names, labels, ranges),
         reference=reference,
         format_options=FormatOptions(image_format=image_format),
     )

@@ -19,11 +19,15 @@ from batchcodec.cli_options import (
     JsonFlag,
     KeyOption,
     LabelKeyOption,
+    LabelsOption,
+    NamesOption,
     OnError,
     ProgressFlag,
     QuietFlag,
+    RangesOption,
     counting,
     preprocessing,
+    selecting,
 )
 from batchcodec.combine import MergeReport, append, merge, recorded_pack_options
 from batchcodec.console import output
@@ -169,13 +173,9 @@ def split_command(
 def extract_command(
     archive: ArchiveArgument,
     target: Annotated[Path, typer.Argument(help="The archive to write.", show_default=False)],
-    names: Annotated[
-        list[str] | None, typer.Option("--name", help="Names as shell patterns; * also stands for /. Repeat for more.")
-    ] = None,
-    labels: Annotated[list[str] | None, typer.Option("--label", help="A label. Repeat for more.")] = None,
-    ranges: Annotated[
-        list[str] | None, typer.Option("--range", help="Places in the dataset: 100:200, :200, -5:, 7. Repeat for more.")
-    ] = None,
+    names: NamesOption = None,
+    labels: LabelsOption = None,
+    ranges: RangesOption = None,
     recode: RecodeOption = None,
     whole_groups: Annotated[
         bool, typer.Option("--whole-groups", help="Take groups whole that hold wanted images beside others.")
@@ -193,7 +193,7 @@ def extract_command(
     output.configure(json=as_json, quiet=quiet, progress=progress)
     if target.suffix != ".cpack":
         raise OptionError("target", str(target), "a file that ends in .cpack; `unpack` writes folders, array files and tars")
-    selection = Selection(tuple(names or ()), tuple(labels or ()), tuple(ranges or ()))
+    selection = selecting(names, labels, ranges)
     if selection == Selection():
         raise OptionError("name", None, "at least one of --name, --label, --range")
     with output.bar(None, "B") as bar:

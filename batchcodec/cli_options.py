@@ -12,6 +12,7 @@ import typer
 
 from batchcodec.errors import OptionError
 from batchcodec.preprocess import Preprocess, parse_size
+from batchcodec.selection import Selection
 
 INTERRUPTED = 130
 
@@ -40,6 +41,13 @@ ProgressFlag = Annotated[
 FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the source; see `batchcodec formats`.")]
 KeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the images.")]
 LabelKeyOption = Annotated[str | None, typer.Option(help="Array of an .npz that holds the labels.")]
+NamesOption = Annotated[
+    list[str] | None, typer.Option("--name", help="Names as shell patterns; * also stands for /. Repeat for more.")
+]
+LabelsOption = Annotated[list[str] | None, typer.Option("--label", help="A label. Repeat for more.")]
+RangesOption = Annotated[
+    list[str] | None, typer.Option("--range", help="Places in the dataset: 100:200, :200, -5:, 7. Repeat for more.")
+]
 SizeOption = Annotated[str, typer.Option(help="native, N (square) or WIDTHxHEIGHT.")]
 ResampleOption = Annotated[str, typer.Option(help="nearest, box, bilinear, hamming, bicubic or lanczos.")]
 AspectOption = Annotated[str, typer.Option(help="How another aspect ratio meets --size: stretch, crop or pad.")]
@@ -52,6 +60,11 @@ SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, t
 def preprocessing(size: str, resample: str, aspect: str, mode: str) -> Preprocess:
     """The settings that the options of these names stand for."""
     return Preprocess(parse_size(size), resample, aspect, mode)  # type: ignore[arg-type]  # checked when it is made
+
+
+def selecting(names: list[str] | None, labels: list[str] | None, ranges: list[str] | None) -> Selection:
+    """The selection that the options of these names stand for."""
+    return Selection(tuple(names or ()), tuple(labels or ()), tuple(ranges or ()))
 
 
 def parse_percent(name: str, text: str) -> float:

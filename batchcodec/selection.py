@@ -54,7 +54,7 @@ class Selection:
             if kind:
                 mask &= np.logical_or.reduce([found for _, found in kind])
         without = [text for kind in conditions for text, found in kind if not found.any()]
-        if not mask.any():
+        if any(conditions) and not mask.any():
             reason = f"nothing has {', '.join(without)}" if without else "no item meets all conditions"
             raise ItemNotFoundError(archive.path, f"no item is selected: {reason}")
         return Selected(mask, without)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import CodecRecord
@@ -15,6 +18,7 @@ from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
 from batchcodec.registry import Registry, registry
+from batchcodec.selection import Selection
 from batchcodec.types import Item
 
 
@@ -26,6 +30,7 @@ class UnpackOptions:
         to: format id; by default told by the target's suffix, a folder when it has none.
         force: replace existing files. An existing folder is added to, never emptied.
         on_error: "fail" at the first damaged group, or "skip" and list what is lost.
+        selection: which items; all by default.
         reference: decode `hyperprior-1` with the reference decoder, which needs no torch; slow.
         format_options: how files are written.
     """
@@ -33,6 +38,7 @@ class UnpackOptions:
     to: str | None = None
     force: bool = False
     on_error: str = "fail"
+    selection: Selection = Selection()  # noqa: RUF009  # frozen
     reference: bool = False
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
@@ -50,6 +56,7 @@ class UnpackReport:
         n_lost: left out.
         lost: message of each damaged group that was left out.
         n_rounded: groups of an inexact codec that did not decode to the very pixels that were packed, but within rounding.
+        without: conditions of the selection that no item meets.
         n_renamed: items whose names have another suffix than the files have, which are written as PNG without loss.
     """
 
@@ -61,6 +68,7 @@ class UnpackReport:
     lost: list[str]
     n_rounded: int
     n_renamed: int
+    without: list[str]
 
 
 def unpack(
@@ -86,6 +94,9 @@ def unpack(
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         if occupied and not options.force:
             raise TargetExistsError(target)
+        selected = options.selection.of(archive)
+        wanted = np.flatnonzero(selected.mask).tolist()
+        items_of = Counter(archive.locate(index)[0] for index in wanted)  # by group
         lost: list[str] = []
         n_lost = n_done = n_renamed = 0
         as_png = writer.image_files and options.format_options.image_format == "png"
@@ -93,23 +104,23 @@ def unpack(
         def on_damage(group: int, error: BatchcodecError) -> None:
             nonlocal n_lost
             lost.append(str(error))
-            n_lost += archive.group_items(group)
+            n_lost += items_of[group]
 
         def items() -> Iterator[Item]:
             nonlocal n_done, n_renamed
             skipping = options.on_error == "skip"
             # Group by group decodes each group once; the order of the dataset may go to and fro between groups.
             if not writer.ordered or skipping or archive.in_order:
-                groups = archive.groups(on_damage if skipping else None)
-                found: Iterator[Item] = (item for group in groups for _, item in group)
+                groups = archive.groups(on_damage if skipping else None, sorted(items_of))
+                found: Iterator[Item] = (item for group in groups for index, item in group if selected.mask[index])
             else:
-                found = iter(archive)
+                found = (archive[index] for index in wanted)
             for item in found:
                 yield item
                 n_done += 1
                 n_renamed += as_png and not item.name.lower().endswith(".png")
                 if progress:
-                    progress(n_done, len(archive))
+                    progress(n_done, len(wanted))
 
         with _staged(target, options.force) as stage:
             try:
@@ -118,7 +129,9 @@ def unpack(
                 exc.rename(str(stage), str(target))
                 raise
         n_rounded = len(archive.rounded_groups)
-    return UnpackReport(str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed)
+    return UnpackReport(
+        str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed, selected.without
+    )
 
 
 def _reference(plugins: Registry) -> Callable[[CodecRecord], Codec]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -316,14 +316,19 @@ class Archive(Sequence[Item]):
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
-    def groups(self, on_damage: Callable[[int, BatchcodecError], None] | None = None) -> Iterator[list[tuple[int, Item]]]:
+    def groups(
+        self,
+        on_damage: Callable[[int, BatchcodecError], None] | None = None,
+        only: Iterable[int] | None = None,
+    ) -> Iterator[list[tuple[int, Item]]]:
         """For each group its items, with their places in the dataset. Each group is decoded once, past the cache.
 
         Args:
             on_damage: called with the group and the error in place of raising; that group is left out.
+            only: the groups that are wanted; all by default.
         """
         index_of = np.argsort(self._positions)  # the inverse of a permutation
-        for group in range(self.n_groups):
+        for group in range(self.n_groups) if only is None else only:
             try:
                 pixels = self._decode_group(group)
             except BatchcodecError as exc:

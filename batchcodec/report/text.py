@@ -82,6 +82,8 @@ def pack_text(report: PackReport) -> str:
 def unpack_text(report: UnpackReport) -> str:
     """What `unpack` did."""
     lines = [f"{printable(report.target)}: {report.n_items:,} images as {report.format}"]
+    if report.without:
+        lines.append(f"no item has {printable(', '.join(report.without))}")
     if report.n_renamed:
         lines.append(
             f"{report.n_renamed:,} of them are .png now, to lose nothing; --image-format keep writes what their names say"
