@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--tune", default="psnr", choices=("psnr", "mse"), help="mse where pooled PSNR is what counts")
     parser.add_argument("--training-set", action="store_true", help="pack the training images, beside AVIF mosaics alone")
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--avif", type=numbers, default=[], help="qualities of AVIF for the training set, in place of a search")
     parser.add_argument("--add", action="store_true", help="to the points of an earlier run of the same images and model")
     parser.add_argument("--workers", type=int, default=1, help="groups coded at once; seconds stay those of one core")
     with_json(parser, "fashion")
@@ -150,7 +151,10 @@ def main() -> None:
             pack_at = partial(rival_at, dataset, template, args.workers)
             if args.training_set and not template.startswith("avif"):
                 continue
-            points = searched(pack_at, GUESSES["avif"]) if args.training_set else [pack_at(q) for q in qualities]
+            if args.training_set and not args.avif:
+                points = searched(pack_at, GUESSES["avif"])
+            else:
+                points = [pack_at(q) for q in (args.avif if args.training_set else qualities)]
             families[points[0].codec] = points
     part = "training" if args.training_set else "test"
     earlier = json.loads(args.json.read_text()) if args.json.exists() else {}
