@@ -95,8 +95,8 @@ def unpack(
         if occupied and not options.force:
             raise TargetExistsError(target)
         selected = options.selection.of(archive)
-        wanted = np.flatnonzero(selected.mask).tolist()
-        items_of = Counter(archive.locate(index)[0] for index in wanted)  # by group
+        wanted = np.flatnonzero(selected.mask)
+        items_of = Counter(archive.groups_of(wanted).tolist())
         lost: list[str] = []
         n_lost = n_done = n_renamed = 0
         as_png = writer.image_files and options.format_options.image_format == "png"
@@ -114,7 +114,7 @@ def unpack(
                 groups = archive.groups(on_damage if skipping else None, sorted(items_of))
                 found: Iterator[Item] = (item for group in groups for index, item in group if selected.mask[index])
             else:
-                found = (archive[index] for index in wanted)
+                found = (archive[int(index)] for index in wanted)
             for item in found:
                 yield item
                 n_done += 1

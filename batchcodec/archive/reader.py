@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from batchcodec.archive import digest, directory, wire
 from batchcodec.archive.blocks import BlockFile
@@ -277,6 +278,11 @@ class Archive(Sequence[Item]):
         position = self._positions[index]
         group = bisect.bisect_right(self._starts, position) - 1
         return group, position - self._starts[group]
+
+    def groups_of(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The group of each of some items of the dataset: int64 [n]."""
+        positions = np.array(self._positions, np.int64)[np.asarray(indices, np.int64)]
+        return np.searchsorted(np.array(self._starts, np.int64), positions, "right") - 1
 
     def _item(self, index: int) -> Item:
         group, place = self.locate(index)
