@@ -68,7 +68,7 @@ class UnpackReport:
     lost: list[str]
     n_rounded: int
     n_renamed: int
-    without: list[str]
+    without: list[str] = field(default_factory=list)
 
 
 def unpack(
