@@ -98,8 +98,15 @@ class Partial:
         with contextlib.ExitStack() as stack, self._writing():
             self._file = _locked(self.path)
             stack.callback(os.close, self._file)
+            stack.callback(self._remove_if_empty)
             self._open(resume, force)
             stack.pop_all()
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            if not os.fstat(self._file).st_size:
+                disk.remove(self.path)
+                self._remove_beside()
 
     # ---- what an earlier run left
 

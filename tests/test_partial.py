@@ -195,6 +195,16 @@ def test_blocks_that_the_disk_lost_are_packed_again(source: Path, target: Path, 
     assert target.read_bytes() == (tmp_path / "whole.cpack").read_bytes()
 
 
+def test_a_failure_at_the_very_start_leaves_nothing(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("batchcodec.disk.sync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        packed(source, target)
+    assert left(target) == []
+
+
 def test_two_processes_do_not_write_one_archive(source: Path, target: Path) -> None:
     script = f"""
 import pathlib, sys
