@@ -98,7 +98,8 @@ class Partial:
         with contextlib.ExitStack() as stack, self._writing():
             self._file = _locked(self.path)
             stack.callback(os.close, self._file)
-            stack.callback(self._remove_if_empty)
+            if not self.journal_path.exists():
+                stack.callback(self._remove_if_empty)
             self._open(resume, force)
             stack.pop_all()
 
