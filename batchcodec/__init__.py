@@ -9,6 +9,9 @@
 Importing this package never imports torch.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from batchcodec.archive.reader import Archive
 from batchcodec.codec import Codec
 from batchcodec.dataset import Format, FormatOptions
@@ -18,9 +21,16 @@ from batchcodec.opening import open_archive as open
 from batchcodec.pack import PackOptions, pack
 from batchcodec.preprocess import Preprocess
 from batchcodec.report import report
+from batchcodec.selection import Selection
 from batchcodec.types import Item
 from batchcodec.unpack import UnpackOptions, unpack
 from batchcodec.version import __version__
+
+if TYPE_CHECKING:
+    from batchcodec.checking.repair import repair
+    from batchcodec.checking.verify import verify
+    from batchcodec.copying.combine import append, merge
+    from batchcodec.copying.divide import extract, split
 
 __all__ = [
     "Archive",
@@ -31,11 +41,34 @@ __all__ = [
     "Item",
     "PackOptions",
     "Preprocess",
+    "Selection",
     "UnpackOptions",
     "__version__",
+    "append",
+    "extract",
     "hookimpl",
+    "merge",
     "open",
     "pack",
+    "repair",
     "report",
+    "split",
     "unpack",
+    "verify",
 ]
+
+_WHEN_ASKED = {
+    "append": "copying.combine",
+    "extract": "copying.divide",
+    "merge": "copying.combine",
+    "repair": "checking.repair",
+    "split": "copying.divide",
+    "verify": "checking.verify",
+}
+"""Where names are that are seldom wanted: importing the package must not take the time to import these."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHEN_ASKED:
+        return getattr(importlib.import_module(f"batchcodec.{_WHEN_ASKED[name]}"), name)
+    raise AttributeError(f"module 'batchcodec' has no attribute {name!r}")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from batchcodec.checking.findings import Severity
 from batchcodec.cli_options import ArchiveArgument, ForceFlag, FormatOption, JsonFlag, ProgressFlag, QuietFlag, counting
 from batchcodec.console import output
-from batchcodec.findings import Severity
 
 EXIT_CODES: dict[str, int] = {
     "whole": 0,
@@ -36,8 +36,8 @@ def verify_command(
 
     The exit code is 0 if it is whole, 4 if it is damaged, 5 if only decoding goes wrong here, 3 if only the source differs.
     """
+    from batchcodec.checking.verify import verify
     from batchcodec.report.damage_text import verify_text
-    from batchcodec.verify import verify
 
     output.configure(json=as_json, quiet=quiet, progress=progress)
     with output.bar(None, "B") as bar:
@@ -57,7 +57,7 @@ def repair_command(
     progress: ProgressFlag = None,
 ) -> None:
     """Write what is whole of a damaged, cut or unfinished archive to a new one, and list what is lost."""
-    from batchcodec.repair import repair
+    from batchcodec.checking.repair import repair
     from batchcodec.report.damage_text import repair_text
 
     output.configure(json=as_json, quiet=quiet, progress=progress)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,13 +29,15 @@ from batchcodec.cli_options import (
     preprocessing,
     selecting,
 )
-from batchcodec.combine import MergeReport, append, merge, recorded_pack_options
 from batchcodec.console import output
-from batchcodec.divide import ExtractReport, PartReport, SplitReport, extract, split
 from batchcodec.errors import OptionError
 from batchcodec.pack import PackOptions, PackStatus
 from batchcodec.report import text
 from batchcodec.selection import Selection
+
+if TYPE_CHECKING:
+    from batchcodec.copying.combine import MergeReport
+    from batchcodec.copying.divide import ExtractReport, PartReport, SplitReport
 
 MAX_SHOWN = 20
 """Sources and parts that a report names; `--json` has all."""
@@ -63,6 +65,8 @@ def merge_command(
     progress: ProgressFlag = None,
 ) -> None:
     """Make one archive of several: the items of the first, then those of the second, ... Nothing is coded again."""
+    from batchcodec.copying.combine import merge
+
     output.configure(json=as_json, quiet=quiet, progress=progress)
     with output.bar(None, "B") as bar:
         report = merge(sources, target, prefix=prefix, force=force, progress=counting(bar))
@@ -103,6 +107,8 @@ def append_command(
     The archive is written anew, beside the old one, and takes its place in one step: that takes the time and the space of
     copying it, and a crash leaves the old one.
     """
+    from batchcodec.copying.combine import append, recorded_pack_options
+
     output.configure(json=as_json, quiet=quiet, progress=progress)
     options = _pack_options(recorded_pack_options(archive), codec, model, size, mode)
     formats = options.format_options
@@ -154,6 +160,8 @@ def split_command(
     progress: ProgressFlag = None,
 ) -> None:
     """Divide an archive into several, at the borders of groups. `merge` puts them together again."""
+    from batchcodec.copying.divide import split
+
     output.configure(json=as_json, quiet=quiet, progress=progress)
     with output.bar(None, "B") as bar:
         report = split(
@@ -190,6 +198,8 @@ def extract_command(
     Groups whose images are all wanted are copied as they are. Others cannot be cut without decoding them: choose --recode,
     which codes the wanted images anew without loss, or --whole-groups.
     """
+    from batchcodec.copying.divide import extract
+
     output.configure(json=as_json, quiet=quiet, progress=progress)
     if target.suffix != ".cpack":
         raise OptionError("target", str(target), "a file that ends in .cpack; `unpack` writes folders, array files and tars")

@@ -38,7 +38,8 @@ from batchcodec.archive import wire
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockType
 from batchcodec.archive.writer import ArchiveWriter
-from batchcodec.combine import append, merge, prefixes, recorded_pack_options
+from batchcodec.checking.verify import verify
+from batchcodec.copying.combine import append, merge, prefixes, recorded_pack_options
 from batchcodec.errors import (
     BatchcodecError,
     CorruptArchiveError,
@@ -54,7 +55,6 @@ from batchcodec.errors import (
     UnsafeNameError,
 )
 from batchcodec.types import Item
-from batchcodec.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 

@@ -18,9 +18,11 @@ from batchcodec import disk
 from batchcodec import open as open_archive
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockType, CodecRecord
+from batchcodec.checking.verify import verify
 from batchcodec.codec import Codec
-from batchcodec.combine import merge
-from batchcodec.divide import extract, split
+from batchcodec.copying.combine import merge
+from batchcodec.copying.divide import extract, split
+from batchcodec.copying.parts import label_stem
 from batchcodec.errors import (
     CodecError,
     CorruptGroupError,
@@ -32,11 +34,9 @@ from batchcodec.errors import (
     UnknownCodecError,
     UnsupportedImageError,
 )
-from batchcodec.parts import label_stem
 from batchcodec.registry import Registry
 from batchcodec.selection import Selection, parse_range
 from batchcodec.types import GroupSpec, Item, Pixels
-from batchcodec.verify import verify
 
 
 class Store(XorCodec):

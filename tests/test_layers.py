@@ -35,8 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "preprocess": FOUNDATION,
     "selection": {"errors", "archive.reader"},
-    "stored": {"errors", "atomic", "verify"} | ARCHIVE,
-    "parts": {"errors", "stored", "archive.wire", "archive.writer"},
+    "copying.stored": {"errors", "atomic", "checking.verify"} | ARCHIVE,
+    "copying.parts": {"errors", "copying.stored", "archive.wire", "archive.writer"},
     "testing": CONTRACTS,
     "archive": set(),
     "archive.wire": FOUNDATION | ARCHIVE,
@@ -49,8 +49,9 @@ ALLOWED: dict[str, set[str]] = {
     "archive.scan": {"archive.found", "archive.wire"},
     "archive.recovery": {"types"} | {f"archive.{m}" for m in ("directory", "found", "scan", "wire")},
     "archive.copying": {"archive.found", "archive.scan", "archive.wire"},
-    "findings": set(),
-    "decoding": {"codec", "errors", "types", "findings", "registry"} | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
+    "checking.findings": set(),
+    "checking.decoding": {"codec", "errors", "types", "checking.findings", "registry"}
+    | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
 }
 """What each module of batchcodec may import of batchcodec."""
 

@@ -29,6 +29,8 @@ from batchcodec.archive.reader import Archive
 from batchcodec.archive.scan import scan
 from batchcodec.archive.wire import BlockType
 from batchcodec.archive.writer import ArchiveWriter
+from batchcodec.checking.repair import RepairReport, repair
+from batchcodec.checking.verify import verify
 from batchcodec.errors import (
     CorruptArchiveError,
     NotAnArchiveError,
@@ -38,9 +40,7 @@ from batchcodec.errors import (
     TruncatedArchiveError,
     UnsupportedVersionError,
 )
-from batchcodec.repair import RepairReport, repair
 from batchcodec.types import Item
-from batchcodec.verify import verify
 
 
 @pytest.fixture(autouse=True)

@@ -25,11 +25,11 @@ from batchcodec.archive import directory, wire
 from batchcodec.archive.directory import Row
 from batchcodec.archive.scan import scan
 from batchcodec.archive.wire import BlockType, CodecRecord, GroupHead
+from batchcodec.checking.findings import MAX_FINDINGS, MAX_NAMES, Finding, Findings, Severity
+from batchcodec.checking.verify import VerifyReport, verify, verify_file
 from batchcodec.codec import Codec
 from batchcodec.errors import InputError, NotAnArchiveError, UnsupportedVersionError
-from batchcodec.findings import MAX_FINDINGS, MAX_NAMES, Finding, Findings, Severity
 from batchcodec.types import GroupSpec, ImageSpec, Item
-from batchcodec.verify import VerifyReport, verify, verify_file
 
 
 class Bytes:

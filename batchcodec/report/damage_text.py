@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from batchcodec.comparison import Comparison
-from batchcodec.findings import Finding, Severity
-from batchcodec.repair import Lost, RepairReport
+from batchcodec.checking.comparison import Comparison
+from batchcodec.checking.findings import Finding, Severity
+from batchcodec.checking.repair import Lost, RepairReport
+from batchcodec.checking.verify import VerifyReport
 from batchcodec.report.text import printable, size, table
-from batchcodec.verify import VerifyReport
 
 MAX_LINES = 20
 """Findings that are shown; `--json` has more."""

@@ -23,10 +23,10 @@ from batchcodec import PackOptions
 from batchcodec.archive import wire
 from batchcodec.archive.blocks import BlockFile
 from batchcodec.archive.wire import BlockEntry, BlockType
+from batchcodec.checking.repair import repair
+from batchcodec.checking.verify import verify
 from batchcodec.errors import BatchcodecError
-from batchcodec.repair import repair
 from batchcodec.types import Pixels
-from batchcodec.verify import verify
 
 PARITY = 0.05
 

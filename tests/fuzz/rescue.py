@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batchcodec.archive.reader import Archive
+from batchcodec.checking.repair import repair
+from batchcodec.checking.verify import verify
 from batchcodec.errors import BatchcodecError
 from batchcodec.registry import registry
-from batchcodec.repair import repair
-from batchcodec.verify import verify
 
 from . import mutators
 from .containers import file_with, sample, scratch

@@ -20,12 +20,12 @@ from batchcodec.archive import digest
 from batchcodec.archive.directory import Row
 from batchcodec.archive.wire import CodecRecord, GroupHead
 from batchcodec.codec import Codec
+from batchcodec.copying.origins import Part, notes_of, selected_meta, single_codec
+from batchcodec.copying.parts import Share, byte_runs, count_cut, even_runs, item_runs, label_stem, shares_by_label, shares_of
+from batchcodec.copying.stored import Progress, StoredArchive, new_archive, refuse, staging
 from batchcodec.errors import BatchcodecError, CodecError, OptionError, OutputError, TargetExistsError
-from batchcodec.origins import Part, notes_of, selected_meta, single_codec
-from batchcodec.parts import Share, byte_runs, count_cut, even_runs, item_runs, label_stem, shares_by_label, shares_of
 from batchcodec.registry import Registry, registry
 from batchcodec.selection import Selection
-from batchcodec.stored import Progress, StoredArchive, new_archive, refuse, staging
 from batchcodec.types import GroupSpec, Pixels
 
 MAX_FILE_NAME = 255

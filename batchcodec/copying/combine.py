@@ -19,13 +19,13 @@ import xxhash
 from batchcodec import disk
 from batchcodec.archive import wire
 from batchcodec.archive.directory import MAX_NAME_BYTES, Row
+from batchcodec.copying.origins import Part, merged_meta, notes_of, single_codec
+from batchcodec.copying.stored import Copier, Progress, StoredArchive, new_archive, refuse, staging
 from batchcodec.errors import CorruptArchiveError, DuplicateNameError, ItemError, OptionError, OutputError
 from batchcodec.names import check_name
-from batchcodec.origins import Part, merged_meta, notes_of, single_codec
 from batchcodec.pack import PackOptions, PackStatus, pack
 from batchcodec.registry import registry
 from batchcodec.report.quality import recorded_options, recorded_preprocess
-from batchcodec.stored import Copier, Progress, StoredArchive, new_archive, refuse, staging
 
 
 @dataclass(frozen=True)

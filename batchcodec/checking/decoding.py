@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from batchcodec.archive import digest, recovery
 from batchcodec.archive.recovery import Codecs, FoundGroup
 from batchcodec.archive.scan import RandomAccess
+from batchcodec.checking.findings import Severity
 from batchcodec.codec import Codec
 from batchcodec.errors import ArchiveError, BatchcodecError, DriftError, PayloadError
-from batchcodec.findings import Severity
 from batchcodec.registry import Registry
 from batchcodec.types import Pixels
 

@@ -24,10 +24,10 @@ from batchcodec.archive.reader import Archive
 from batchcodec.archive.recovery import FoundGroup
 from batchcodec.archive.scan import RandomAccess, scan
 from batchcodec.archive.wire import BlockType, Malformed
-from batchcodec.comparison import Comparer, Comparison
-from batchcodec.decoding import GroupDecoder
+from batchcodec.checking.comparison import Comparer, Comparison
+from batchcodec.checking.decoding import GroupDecoder
+from batchcodec.checking.findings import MAX_NAMES, Finding, Findings, Severity
 from batchcodec.errors import ArchiveError, InputError, NotAnArchiveError, UnsupportedVersionError
-from batchcodec.findings import MAX_NAMES, Finding, Findings, Severity
 from batchcodec.registry import Registry, registry
 
 Progress = Callable[[int, int], None]

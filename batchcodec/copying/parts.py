@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from batchcodec.archive import wire
 from batchcodec.archive.writer import row_bytes
+from batchcodec.copying.stored import StoredArchive
 from batchcodec.errors import OptionError
-from batchcodec.stored import StoredArchive
 
 UNLABELLED = "%unlabelled"
 """Stands for items without a label; no label becomes it, since `%` begins an escape there."""

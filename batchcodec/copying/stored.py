@@ -31,6 +31,7 @@ from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
 from batchcodec.archive.writer import ArchiveWriter, StoredBlock
 from batchcodec.atomic import atomic_file
+from batchcodec.checking.verify import verify
 from batchcodec.errors import (
     BatchcodecError,
     CorruptArchiveError,
@@ -39,7 +40,6 @@ from batchcodec.errors import (
     OutputError,
     TargetExistsError,
 )
-from batchcodec.verify import verify
 
 PIECE_BYTES = 1 << 20
 """Of a body that are in memory at once."""

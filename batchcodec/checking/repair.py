@@ -24,6 +24,7 @@ from batchcodec.archive.scan import RandomAccess, scan
 from batchcodec.archive.wire import BlockType, Malformed
 from batchcodec.archive.writer import SEGMENT_ITEMS
 from batchcodec.atomic import atomic_file
+from batchcodec.checking.verify import verify_file
 from batchcodec.errors import (
     CorruptArchiveError,
     NotAnArchiveError,
@@ -33,7 +34,6 @@ from batchcodec.errors import (
     UnsupportedVersionError,
 )
 from batchcodec.types import JSON
-from batchcodec.verify import verify_file
 from batchcodec.version import __version__
 
 MAX_RECORDED = 1000

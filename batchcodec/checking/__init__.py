@@ -1,0 +1,1 @@
+"""Is an archive what was packed (`verify`), and what of it can be had if not (`repair`)."""
