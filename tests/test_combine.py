@@ -32,13 +32,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchcodec import PackOptions, Preprocess, combine, disk, pack, stored
+from batchcodec import PackOptions, Preprocess, disk, pack
 from batchcodec import open as open_archive
 from batchcodec.archive import wire
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockType
 from batchcodec.archive.writer import ArchiveWriter
 from batchcodec.checking.verify import verify
+from batchcodec.copying import combine, stored
 from batchcodec.copying.combine import append, merge, prefixes, recorded_pack_options
 from batchcodec.errors import (
     BatchcodecError,
