@@ -49,7 +49,7 @@ def fashion() -> str:
     for row in run["at"]:
         by_codec.setdefault(row["codec"], {})[row["target_db"]] = row
     rows = []
-    for codec, at in by_codec.items():
+    for codec, at in sorted(by_codec.items(), key=lambda row: not row[0].startswith("hyperprior")):  # ours first
         shown = [f"{at[t]['bytes']:.1f}" if at.get(t) and at[t]["bytes"] is not None else "" for t in targets]
         weights = next((p["weight_bytes"] for p in run["points"][codec]), 0)
         rows.append([codec, *shown, f"{weights:,}" if weights else ""])
