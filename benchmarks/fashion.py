@@ -165,7 +165,10 @@ def main() -> None:
         "tune": args.tune,
     }
     if args.add:
-        families = {**earlier_points(earlier.get(part, {}), content), **families}
+        for name, points in reversed(earlier_points(earlier.get(part, {}), content).items()):
+            made = families.pop(name, [])
+            settings = {point.setting for point in made}
+            families = {name: [*(point for point in points if point.setting not in settings), *made], **families}
     rows = at_targets(families, args.training_set)
     print("\nencoded images per second on one core")
     for name, points in families.items():
