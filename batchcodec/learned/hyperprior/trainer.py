@@ -177,7 +177,7 @@ class Trainer:
         self.random = np.random.default_rng(settings.seed + 1)
         self.step, self.seconds = 0, 0.0
         self.started_at = 0
-        """The step that this session began with."""
+        """The step that this run began with, which may go on from an earlier one."""
         self.skipped = 0
         """Steps without a finite gradient since the last look."""
         self.log: list[dict[str, Any]] = []
