@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import itertools
 import os
@@ -258,7 +259,7 @@ class Partial:
 
     def _remove_beside(self) -> None:
         with contextlib.suppress(OSError):  # they do no harm without the file that they stand beside
-            for path in self.path.parent.glob(f"{_escaped(self.path.name)}.*"):
+            for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):
                 disk.remove(path)
 
     def _model_path(self, channels: int) -> Path:
@@ -325,8 +326,3 @@ def _read(descriptor: int, offset: int, n_bytes: int) -> bytes:
 
 def _fields(kind: type[GroupDone] | type[FitDone]) -> set[str]:
     return {field.name for field in fields(kind)}
-
-
-def _escaped(name: str) -> str:
-    """A name as a glob that only it matches."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
