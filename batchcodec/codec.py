@@ -63,6 +63,11 @@ class Codec(ABC):
         """Whether decoding gives the same pixels on every machine. If not, a sample may differ by 1."""
         return True
 
+    @property
+    def partial(self) -> bool:
+        """Whether `decode` of a few items costs less than that of the whole group."""
+        return True
+
     def check(self, spec: ImageSpec) -> None:
         """Raise `UnsupportedImageError` if images of this spec cannot be encoded."""
         if spec.dtype not in self.dtypes or spec.channels not in self.channels:

@@ -17,7 +17,8 @@
     |  |- TruncatedArchiveError         4   the end is missing
     |  |- CorruptArchiveError           4   a checksum, a length or a field is wrong
     |  |  `- CorruptGroupError          4   one group is damaged: its index says which
-    |  `- ItemNotFoundError (LookupError) 4  no item of this name or number
+    |  |- ItemNotFoundError (LookupError) 4  no item of this name or number
+    |  `- MixedShapesError (ValueError)  4   items of different shapes or types do not make one array
     |- CodecError                       5   a codec cannot do what is asked
     |  |- UnknownCodecError             5   no plugin provides this codec id
     |  |- MissingDependencyError        5   the codec or format needs a package that is not installed
@@ -56,6 +57,10 @@ class BatchcodecError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with all that it says, as it comes from a worker process: constructors differ."""
+        return _unpickled, (type(self), self.args), self.__dict__
+
     def rename(self, old: str, new: str) -> None:
         """Say `new` where the message and the fields say `old`: a path that stood in for another."""
         self.message = self.message.replace(old, new)
@@ -66,6 +71,12 @@ class BatchcodecError(Exception):
         if str(path) not in self.message:
             self.message = f"{path}: {where}: {self.message}"
         self.fields = {"path": str(path), **fields, **self.fields}
+
+
+def _unpickled(cls: type[BatchcodecError], args: tuple[Any, ...]) -> BatchcodecError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    return error
 
 
 class OptionError(BatchcodecError, ValueError):
@@ -177,6 +188,10 @@ class CorruptGroupError(CorruptArchiveError):
 
 class ItemNotFoundError(ArchiveError, LookupError):
     """No item of this name or number; not a KeyError, which would quote its message."""
+
+
+class MixedShapesError(ArchiveError, ValueError):
+    """Items of different shapes or types do not make one array."""
 
 
 class CodecError(BatchcodecError):

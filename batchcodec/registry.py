@@ -94,6 +94,12 @@ class Registry:
             if allowed is None or _distribution(point) == OWN_DISTRIBUTION or point.name in allowed:
                 self._load(point)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The registry of a process is pickled as that of the process that unpickles it."""
+        if self is not registry():
+            raise TypeError("this registry was made by hand and cannot be pickled")
+        return registry, ()
+
     def _load(self, point: EntryPoint) -> None:
         info = PluginInfo(point.name, _distribution(point), point.dist.version if point.dist else "")
         self.plugins.append(info)

@@ -17,7 +17,8 @@ PLUGINS = ROOT.parent / "plugins"
 
 FOUNDATION = {"errors", "types", "version"}
 CONTRACTS = FOUNDATION | {"codec", "dataset"}
-ARCHIVE = {"archive", *(f"archive.{name}" for name in ("wire", "directory", "digest", "writer", "blocks", "reader"))}
+ARCHIVE = {"archive", *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "writer", "blocks"))}
+OPEN_ARCHIVE = ARCHIVE | {"parallel", *(f"archive.{name}" for name in ("cache", "gathering", "groups", "items", "reader"))}
 
 ALLOWED: dict[str, set[str]] = {
     "version": set(),
@@ -32,10 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "disk": set(),
     "journal": set(),
     "metrics": {"types"},
+    "parallel": set(),
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "preprocess": FOUNDATION,
     "selection": {"errors", "archive.reader"},
-    "copying.stored": {"errors", "atomic", "checking.verify"} | ARCHIVE,
+    "copying.stored": {"errors", "atomic", "checking.verify", "archive.reader"} | ARCHIVE,
     "copying.parts": {"errors", "copying.stored", "archive.wire", "archive.writer"},
     "testing": CONTRACTS,
     "archive": set(),
@@ -44,10 +46,16 @@ ALLOWED: dict[str, set[str]] = {
     "archive.digest": FOUNDATION | ARCHIVE,
     "archive.writer": FOUNDATION | ARCHIVE,
     "archive.blocks": FOUNDATION | ARCHIVE,
-    "archive.reader": FOUNDATION | ARCHIVE | {"codec"},  # `Codec` as a type only
+    "archive.index": {"archive.wire"},
+    "archive.columns": {"types", "archive.wire", "archive.directory"},
+    "archive.cache": {"types"},
+    "archive.groups": FOUNDATION | ARCHIVE | {"archive.cache", "codec"},  # `Codec` as a type only
+    "archive.items": FOUNDATION | ARCHIVE,
+    "archive.gathering": FOUNDATION | {"archive.groups", "archive.items", "parallel"},
+    "archive.reader": FOUNDATION | OPEN_ARCHIVE,
     "archive.found": {"archive.wire"},
-    "archive.scan": {"archive.found", "archive.wire"},
-    "archive.recovery": {"types"} | {f"archive.{m}" for m in ("directory", "found", "scan", "wire")},
+    "archive.scan": {"archive.found", "archive.index", "archive.wire"},
+    "archive.recovery": {"types"} | {f"archive.{m}" for m in ("columns", "directory", "found", "scan", "wire")},
     "archive.copying": {"archive.found", "archive.scan", "archive.wire"},
     "checking.findings": set(),
     "checking.decoding": {"codec", "errors", "types", "checking.findings", "registry"}
@@ -55,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
+COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
 
 
 def _modules(root: Path) -> dict[str, Path]:
@@ -99,8 +107,8 @@ def test_imports_run_one_way(module: str) -> None:
 @pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) == "archive"])
 def test_the_archive_knows_no_codec_and_no_plugin(module: str) -> None:
     imported = _own_imports(module)
-    assert not {_outermost(m) for m in imported} - {"archive", "errors", "types", "codec", "version", "atomic"}
-    assert "codec" not in imported or module == "archive.reader"
+    assert not {_outermost(m) for m in imported} - {"archive", "errors", "types", "codec", "version", "atomic", "parallel"}
+    assert "codec" not in imported or module == "archive.groups"
     assert not any(name.startswith("batchcodec_plugins") for name in _imports(OWN[module]))
 
 
@@ -109,8 +117,8 @@ def test_entropy_imports_only_errors(module: str) -> None:
     assert {m for m in _own_imports(module) if _outermost(m) != "entropy"} <= {"errors"}
 
 
-@pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) != "learned"])
-def test_torch_is_imported_only_inside_learned(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in OWN if _outermost(m) not in ("learned", "torch")])
+def test_torch_is_imported_only_inside_learned_and_by_the_loaders(module: str) -> None:
     assert not {name for name in _imports(OWN[module]) if _outermost(name) in ("torch", "torchvision")}
 
 
@@ -161,7 +169,7 @@ def test_no_foreign_click(module: str) -> None:
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_plugins_use_public_names_only(path: Path) -> None:
     imported = {name for name in _imports(path) if _outermost(name) == "batchcodec"}
-    public = {"codec", "dataset", "errors", "hookspecs", "names", "types"}
+    public = {"codec", "dataset", "errors", "hookspecs", "names", "parallel", "types"}
     for name in imported:
         parts = name.split(".")[1:]
         assert not any(part.startswith("_") for part in parts), name

@@ -11,21 +11,24 @@ costs well under 2 bytes. Integers are LEB128 varints.
     ATTRIBUTES (4)  JSON object: key to [rows, values], rows null when all rows have the key
 
 Columns 2 to 4 that are absent are empty (names never are). Unknown columns with an id below 128 are refused, others skipped.
+This module writes tables; `columns` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from batchcodec.archive.wire import MAX_ROWS, Malformed, pack_json, parse_json
+from batchcodec.archive import wire
+from batchcodec.archive.wire import Malformed, pack_json
 from batchcodec.types import JSON
 
 ORDER, NAMES, LABELS, ATTRIBUTES = 1, 2, 3, 4
 FIRST_IGNORABLE = 128
+MAX_ROWS = wire.MAX_ROWS
 MAX_NAME_BYTES = 4096
 MAX_TEXT = 1 << 28
 """Bytes of all names of a segment: front coding could else make much of little."""
@@ -92,10 +95,10 @@ class Cursor:
             if shift > 63:
                 raise Malformed("a varint over 64 bits")
 
-    def varints(self, count: int) -> list[int]:
+    def varints(self, count: int) -> npt.NDArray[np.uint64]:
         """The next `count` varints, all at once: a directory has a few for each item."""
         if not count:
-            return []
+            return np.zeros(0, np.uint64)
         rest = np.frombuffer(self.data, np.uint8)[self.position : self.position + 10 * count]  # of 10 bytes at most each
         ends = np.flatnonzero(rest < 0x80)[:count]
         if len(ends) < count:
@@ -109,7 +112,7 @@ class Cursor:
             longer = np.flatnonzero(lengths > i)
             values[longer] |= (rest[starts[longer] + i] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
         self.position += int(ends[-1]) + 1
-        return list(values.tolist())
+        return values
 
     def text(self, n_bytes: int) -> str:
         """The next bytes as UTF-8."""
@@ -121,10 +124,6 @@ class Cursor:
 
 def _zigzag(value: int) -> int:
     return value << 1 if value >= 0 else (-value << 1) - 1
-
-
-def _unzigzag(value: int) -> int:
-    return value >> 1 if not value & 1 else -((value + 1) >> 1)
 
 
 def _shared_prefix(a: bytes, b: bytes) -> int:
@@ -180,89 +179,3 @@ def _transposed(rows: Iterable[Row]) -> dict[str, JSON]:
             indices.append(i)
             values.append(value)
     return {key: [None if len(indices) == n_rows else indices, values] for key, (indices, values) in columns.items()}
-
-
-def parse_table(table: bytes, n_items: int) -> list[Row]:
-    """The rows of a table, which must be as many as the block header says."""
-    cursor = Cursor(table)
-    n_rows = cursor.varint()
-    if n_rows != n_items or n_rows > MAX_ROWS:
-        raise Malformed(f"a directory of {n_rows} rows where {n_items} were expected")
-    columns: dict[int, bytes] = {}
-    while not cursor.at_end:
-        ident = cursor.take(1)[0]
-        data = cursor.take(cursor.varint())
-        if ident in columns:
-            raise Malformed(f"directory column {ident} twice")
-        if ident in (ORDER, NAMES, LABELS, ATTRIBUTES):
-            columns[ident] = data
-        elif ident < FIRST_IGNORABLE:
-            raise Malformed(f"directory column {ident}, unknown to this batchcodec")
-    if n_rows and not {ORDER, NAMES} <= columns.keys():
-        raise Malformed("a directory without order or names")
-    orders = _parse_orders(columns.get(ORDER, b""), n_rows)
-    names = _parse_names(columns.get(NAMES, b""), n_rows)
-    labels = _parse_labels(columns[LABELS], n_rows) if LABELS in columns else [None] * n_rows
-    attributes = _parse_attributes(columns.get(ATTRIBUTES, b"{}"), n_rows)
-    return [Row(*fields) for fields in zip(orders, names, labels, attributes, strict=True)]
-
-
-def _parse_orders(data: bytes, n_rows: int) -> list[int]:
-    cursor, orders, previous = Cursor(data), [], -1
-    for step in cursor.varints(n_rows):
-        previous += 1 + _unzigzag(step)
-        if not 0 <= previous < 1 << 63:
-            raise Malformed("an order outside of 0 to 2**63 - 1")
-        orders.append(previous)
-    if not cursor.at_end:
-        raise Malformed("an order column that is too long")
-    return orders
-
-
-def _parse_names(data: bytes, n_rows: int) -> list[str]:
-    cursor = Cursor(data)
-    prefixes, lengths = cursor.varints(n_rows), cursor.varints(n_rows)
-    if sum(prefixes) + sum(lengths) > MAX_TEXT:
-        raise Malformed(f"names of over {MAX_TEXT} bytes")
-    names, name = [], b""
-    for shared, length in zip(prefixes, lengths, strict=True):
-        if shared > len(name) or not 1 <= shared + length <= MAX_NAME_BYTES:
-            raise Malformed("a name of impossible length")
-        name = name[:shared] + cursor.take(length)
-        try:
-            names.append(name.decode())
-        except UnicodeDecodeError as exc:
-            raise Malformed(f"a name that is not UTF-8: {exc}") from exc
-    if not cursor.at_end:
-        raise Malformed("a name column that is too long")
-    return names
-
-
-def _parse_labels(data: bytes, n_rows: int) -> list[str | None]:
-    cursor = Cursor(data)
-    n_labels = cursor.varint()
-    if n_labels > n_rows:
-        raise Malformed("more labels than items")
-    labels: list[str | None] = [None, *(cursor.text(cursor.varint()) for _ in range(n_labels))]
-    numbers = cursor.varints(n_rows)
-    if not cursor.at_end or any(number > n_labels for number in numbers):
-        raise Malformed("a label column that is too long or names a label that is not there")
-    return [labels[number] for number in numbers]
-
-
-def _parse_attributes(data: bytes, n_rows: int) -> list[dict[str, JSON]]:
-    rows: list[dict[str, JSON]] = [{} for _ in range(n_rows)]
-    for key, column in parse_json(data, MAX_ATTRIBUTES).items():
-        match column:
-            case [None, list(values)] if len(values) == n_rows:
-                indices: list[int] = list(range(n_rows))
-            case [list(indices), list(values)] if len(values) == len(indices):
-                if not all(type(i) is int and 0 <= i < n_rows for i in indices):
-                    raise Malformed(f"attribute {key!r} of an item that is not there")
-                if any(a >= b for a, b in pairwise(indices)):
-                    raise Malformed(f"attribute {key!r} whose rows do not rise")
-            case _:
-                raise Malformed(f"attribute column {key!r} is not [rows, values]")
-        for i, value in zip(indices, values, strict=True):
-            rows[i][key] = value
-    return rows

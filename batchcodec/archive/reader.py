@@ -1,20 +1,19 @@
 """Opens a `.cpack` file and gives random access to its items. Nothing in the file is trusted.
 
-    archive[5]          the sixth item of the dataset as it was packed
-    archive["a/b.png"]  the item of that name
-    archive[10:20]      a list of items
+    archive[5]               the sixth item of the dataset as it was packed
+    archive["a/b.png"]       the item of that name
+    archive[10:20]           a list of items
+    archive.read([7, 3, 7])  their pixels as one array [3, H, W, C]
 
-Decoding an item decodes its group, whose pixels stay in a small cache; stored bytes are checked against their checksum, and
-decoded pixels against their digest. Reading is thread-safe: the file is read by position, and the cache has a lock.
+What is decoded, kept and proven is `groups`' business, names and places are `items`'. An archive may be used by several
+threads, in a forked child, and be pickled: it is opened again by its path.
 """
 
 from __future__ import annotations
 
-import bisect
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,29 +22,22 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from batchcodec.archive import digest, directory, wire
+from batchcodec.archive import wire
 from batchcodec.archive.blocks import BlockFile
 from batchcodec.archive.directory import Row
+from batchcodec.archive.gathering import Gatherer, Indices
+from batchcodec.archive.groups import Groups, Restore
+from batchcodec.archive.items import Items
 from batchcodec.archive.wire import BlockType, CodecRecord, GroupHead
 from batchcodec.archive.writer import ByteCount
-from batchcodec.codec import Codec
-from batchcodec.errors import (
-    BatchcodecError,
-    CodecError,
-    CorruptArchiveError,
-    CorruptGroupError,
-    ItemNotFoundError,
-    PayloadError,
-)
+from batchcodec.errors import ArchiveError, BatchcodecError, ItemNotFoundError, OptionError
+from batchcodec.parallel import in_order
 from batchcodec.types import JSON, Item, Pixels
 
 NOTES = "batchcodec:notes"
 """The attribute that keeps `Item.notes`."""
 
 CACHE_BYTES = 64 << 20
-
-Restore = Callable[[CodecRecord], Codec]
-"""Gives the decoder for a codec record; the archive itself knows no codec."""
 
 
 class Archive(Sequence[Item]):
@@ -55,25 +47,23 @@ class Archive(Sequence[Item]):
         path: the file.
         restore: gives decoders.
         cache_bytes: decoded pixels to keep; at least one group is always kept.
+        strict: decode whole groups only, so that all pixels are proven by their digest; see `groups`.
+        workers: threads that `read` decodes with; 0 is one for each core.
 
     Raises:
         NotAnArchiveError, UnsupportedVersionError, TruncatedArchiveError, CorruptArchiveError: as they say.
     """
 
-    def __init__(self, path: Path | str, restore: Restore, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, path: Path | str, restore: Restore, *, cache_bytes: int = CACHE_BYTES, strict: bool = False, workers: int = 0
+    ) -> None:
         self.path = Path(path)
-        self._restore = restore
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[int, Pixels] = OrderedDict()
-        self._lock = threading.RLock()
-        self._decoders: dict[int, Codec] = {}
-        self.rounded_groups: set[int] = set()
-        """Groups that so far decoded to pixels that are not the very ones that were packed, but within rounding of them."""
         self._blocks = BlockFile(self.path)
-        self._groups = [entry for entry in self._blocks.entries if entry.type == BlockType.GROUP]
-        self._starts = [0]
-        for entry in self._groups:
-            self._starts.append(self._starts[-1] + entry.n_items)
+        self._groups = Groups(self._blocks, restore, cache_bytes=cache_bytes, strict=strict)
+        self._items = Items(self._blocks, self._groups.entries)
+        self._gatherer = Gatherer(self.path, self._groups, self._items, workers)
+        self._again = (self.path.absolute(), restore, {"cache_bytes": cache_bytes, "strict": strict, "workers": workers})
+        _open.add(self)
 
     # ---- what the archive says of itself
 
@@ -96,113 +86,84 @@ class Archive(Sequence[Item]):
                 merged |= wire.parse_json(body)
         return merged
 
-    @cached_property
+    @property
     def codecs(self) -> dict[int, CodecRecord]:
         """Codec records, with their models, by the reference that groups use.
 
         Raises:
             CorruptArchiveError: one of them is damaged; groups of the others can still be decoded.
         """
-        records, damage = self._codecs
+        records, damage = self._groups.records
         if damage:
             raise damage[0]
         return records
 
-    @cached_property
-    def _codecs(self) -> tuple[dict[int, CodecRecord], list[CorruptArchiveError]]:
-        """The records that are whole, and what is wrong with the others."""
-        models: dict[bytes, bytes] = {}
-        records: dict[int, CodecRecord] = {}
-        damage: list[CorruptArchiveError] = []
-        for entry in self._blocks.entries:
-            if entry.type not in (BlockType.MODEL, BlockType.CODEC):
-                continue
-            try:
-                body = self._blocks.body(entry)
-                with self._blocks.parsing(BlockType(entry.type).name, entry.offset):
-                    if entry.type == BlockType.MODEL:
-                        sha256, model = wire.parse_model(body, wire.MAX_MODEL - sum(map(len, models.values())))
-                        models[sha256] = model
-                        continue
-                    record, wanted = wire.parse_codec(body)
-                    if wanted is not None and wanted not in models:
-                        raise wire.Malformed(f"no model {wanted.hex()[:16]} stands before it")
-                    records[wire.checksum(body)] = replace(record, model=models[wanted]) if wanted else record
-            except CorruptArchiveError as exc:
-                damage.append(exc)
-        return records, damage
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """The directory, in the order of groups."""
-        rows: list[Row] = []
-        n_groups = 0
-        if sum(entry.n_items for entry in self._blocks.entries if entry.type == BlockType.DIRECTORY) != len(self):
-            raise CorruptArchiveError(self.path, "the directory has other items than the groups")
-        for entry, body in self._blocks.bodies(BlockType.DIRECTORY):
-            with self._blocks.parsing("DIRECTORY", entry.offset):
-                covered, table = wire.parse_directory(body)
-                rows += directory.parse_table(table, entry.n_items)
-                n_groups += covered
-                before = bisect.bisect_left(self._groups, entry.offset, key=lambda group: group.offset)
-                if n_groups != before or len(rows) != self._starts[before]:
-                    raise wire.Malformed("its items are not those of the groups before it")
-        if n_groups != len(self._groups):
-            raise CorruptArchiveError(self.path, "groups without a directory")
-        return rows
-
-    @cached_property
-    def _positions(self) -> list[int]:
-        """Place in the groups for each item of the dataset, in dataset order."""
-        orders = np.array([row.order for row in self.rows], np.int64)
-        if (np.diff(orders) > 0).all():
-            return list(range(len(orders)))
-        if len(np.unique(orders)) != len(orders):
-            raise CorruptArchiveError(self.path, "two items have one place in the dataset")
-        positions: list[int] = np.argsort(orders, kind="stable").tolist()
-        return positions
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The directory, in the order of groups, read as it is asked for."""
+        _ = self._items.in_order  # whether it fits the groups shows here
+        return self._items
 
     @cached_property
     def names(self) -> list[str]:
         """Names in dataset order."""
-        return [self.rows[p].name for p in self._positions]
+        return self._items.names()
 
     @cached_property
     def labels(self) -> list[str | None]:
         """Labels in dataset order."""
-        return [self.rows[p].label for p in self._positions]
+        return self._items.labels()
 
     @cached_property
-    def _by_name(self) -> dict[str, int]:
-        by_name = {name: i for i, name in enumerate(self.names)}
-        if len(by_name) != len(self.names):
-            raise CorruptArchiveError(self.path, "two items have one name")
-        return by_name
+    def attributes(self) -> list[Mapping[str, JSON]]:
+        """Attributes in dataset order."""
+        return [item_of(row, _NOTHING).attributes for row in self._items.ordered(list(self._items))]
+
+    @property
+    def classes(self) -> list[str]:
+        """The different labels, sorted."""
+        return self._label_numbers[0]
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """Of each item the place of its label in `classes`, -1 without a label: int64 [items]."""
+        return self._label_numbers[1]
+
+    @cached_property
+    def _label_numbers(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        return self._items.label_numbers()
+
+    @property
+    def rounded_groups(self) -> set[int]:
+        """Groups that so far decoded to pixels that are not the very ones that were packed, but within rounding of them."""
+        return self._groups.rounded
 
     @property
     def n_groups(self) -> int:
         """Number of groups."""
-        return len(self._groups)
+        return len(self._groups.entries)
 
     @property
     def in_order(self) -> bool:
         """Whether the groups hold the items in the order of the dataset."""
-        return self._positions == list(range(len(self)))
+        return self._items.in_order
+
+    @property
+    def group_sizes(self) -> npt.NDArray[np.int64]:
+        """Number of images of each group: int64 [groups]."""
+        return np.diff(self._items.starts)
 
     def group_items(self, group: int) -> int:
         """Number of images of a group."""
-        return self._groups[group].n_items
+        return self._groups.entries[group].n_items
 
     def group_bytes(self, group: int) -> int:
         """Bytes of the body of a group: head and payload."""
-        return self._groups[group].n_bytes
+        return self._groups.entries[group].n_bytes
 
     def group_head(self, group: int) -> GroupHead:
         """Spec, codec and digest of a group, without reading its payload."""
-        entry = self._groups[group]
-        with self._blocks.parsing(f"group {group}", entry.offset):
-            n_bytes = min(entry.n_bytes, wire.GROUP.size + 8 * wire.MAX_SKETCH)
-            return wire.parse_group(self._blocks.read(entry.offset + wire.BLOCK.size, n_bytes), entry.n_items)
+        return self._groups.head(group)
 
     def byte_count(self) -> ByteCount:
         """Where the bytes are; the sum is the length of the file."""
@@ -219,83 +180,41 @@ class Archive(Sequence[Item]):
 
     # ---- items
 
-    def decode_group(self, group: int) -> Pixels:
+    def locate(self, index: int) -> tuple[int, int]:
+        """(group, place in it) of an item of the dataset."""
+        position = int(self._items.positions(np.array([index]))[0])
+        group = int(self._items.groups(np.array([position]))[0])
+        return group, position - int(self._items.starts[group])
+
+    def groups_of(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The group of each of some items of the dataset: int64 [n]."""
+        return self._items.groups(self._items.positions(np.asarray(indices, np.int64)))
+
+    def group_indices(self, group: int) -> npt.NDArray[np.int64]:
+        """Places in the dataset of the items of a group: int64 [items]."""
+        start, stop = self._items.starts[group : group + 2].tolist()
+        return np.arange(start, stop) if self.in_order else self._items.indices[start:stop]
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Places in the dataset of all items, in the order of groups: int64 [items]."""
+        return self._items.indices
+
+    def decode_group(self, group: int, *, keep: bool = True) -> Pixels:
         """The images of a group, uint8 or uint16 [N, H, W, C]; read-only, from the cache where possible.
+
+        Args:
+            group: its number.
+            keep: it is kept in the cache; else that is passed by.
 
         Raises:
             CorruptGroupError: the stored bytes are damaged.
             DriftError: the decoded pixels are not those that were packed.
         """
-        with self._lock:
-            if group in self._cache:
-                self._cache.move_to_end(group)
-                return self._cache[group]
-        pixels = self._decode_group(group)
-        pixels.flags.writeable = False
-        with self._lock:
-            self._cache[group] = pixels
-            while len(self._cache) > 1 and sum(p.nbytes for p in self._cache.values()) > self._cache_bytes:
-                self._cache.popitem(last=False)
-        return pixels
-
-    def _decode_group(self, group: int) -> Pixels:
-        entry = self._groups[group]
-        try:
-            body = self._blocks.body(entry)
-            with self._blocks.parsing(f"group {group}", entry.offset):
-                head = wire.parse_group(body, entry.n_items)
-                codec = self._decoder(head.codec_ref)
-            pixels = codec.decode(body[head.n_bytes :], head.spec)
-        except (CorruptArchiveError, PayloadError) as exc:
-            # Both are damage of this group alone: the others stay readable.
-            raise CorruptGroupError(self.path, f"group {group}: {exc}", group=group, items=entry.n_items) from exc
-        except BatchcodecError as exc:
-            exc.place(self.path, f"group {group}", group=group)
-            raise
-        except Exception as exc:  # a codec may be anybody's
-            raise CodecError(f"{self.path}: group {group}: its codec failed: {type(exc).__name__}: {exc}", group=group) from exc
-        if pixels.shape != head.spec.shape or str(pixels.dtype) != head.spec.image.dtype:
-            raise CorruptGroupError(
-                self.path, f"group {group}: decoded to {pixels.shape} {pixels.dtype}, not {head.spec.shape}", group=group
-            )
-        exact = self._codecs[0][head.codec_ref].exact
-        if not digest.check(pixels, head.digest, head.sketch, exact=exact, where=f"{self.path}: group {group}"):
-            self.rounded_groups.add(group)
-        return pixels
-
-    def _decoder(self, reference: int) -> Codec:
-        with self._lock:
-            if reference not in self._decoders:
-                records, damage = self._codecs
-                if reference not in records:
-                    because = f": {damage[0]}" if damage else ""
-                    raise wire.Malformed(f"codec {reference:016x} is not in the archive{because}")
-                self._decoders[reference] = self._restore(records[reference])
-            return self._decoders[reference]
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """(group, place in it) of an item of the dataset."""
-        position = self._positions[index]
-        group = bisect.bisect_right(self._starts, position) - 1
-        return group, position - self._starts[group]
-
-    def groups_of(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The group of each of some items of the dataset: int64 [n]."""
-        positions = np.array(self._positions, np.int64)[np.asarray(indices, np.int64)]
-        return np.searchsorted(np.array(self._starts, np.int64), positions, "right") - 1
-
-    def _item(self, index: int) -> Item:
-        group, place = self.locate(index)
-        return self._with_pixels(self.rows[self._positions[index]], self.decode_group(group)[place])
-
-    def _with_pixels(self, row: Row, pixels: Pixels) -> Item:
-        attributes = dict(row.attributes)
-        notes = attributes.pop(NOTES, [])
-        texts = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
-        return Item(row.name, pixels, row.label, attributes, texts)
+        return self._groups.whole(group) if keep else self._groups.fresh(group)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return len(self._items)
 
     @overload
     def __getitem__(self, key: int | str) -> Item: ...
@@ -304,49 +223,127 @@ class Archive(Sequence[Item]):
     def __getitem__(self, key: Any) -> Any:
         """An item by place or name, or a list of items by slice."""
         if isinstance(key, slice):
-            return [self._item(i) for i in range(*key.indices(len(self)))]
+            indices = range(*key.indices(len(self)))
+            rows = [self._row(index) for index in indices]
+            return list(map(item_of, rows, self.read_each(indices)))
         if isinstance(key, str):
-            if key not in self._by_name:
+            found = self._items.find(key)
+            if found is None:
                 raise ItemNotFoundError(self.path, f"no item is named {key!r}", item=key)
-            return self._item(self._by_name[key])
+            return item_of(self._row(found), self.read_each([found])[0])
         index = key + len(self) if key < 0 else key
         if not 0 <= index < len(self):
             # IndexError ends old-style iteration, so the class that users catch is one too.
             raise _IndexNotFoundError(self.path, f"item {key} of {len(self)}", item=int(key))
-        return self._item(index)
+        return item_of(self._row(index), self.read_each([index])[0])
+
+    def _row(self, index: int) -> Row:
+        return self._items[int(self._items.positions(np.array([index]))[0])]
 
     def __iter__(self) -> Iterator[Item]:
         """All items in dataset order, each group decoded once where the dataset's order allows."""
-        return (self._item(i) for i in range(len(self)))
+        if self.in_order:
+            for group in range(self.n_groups):
+                start, stop = self._items.starts[group : group + 2].tolist()
+                rows = self._items.rows(start, stop)
+                with self._gatherer.naming(start):
+                    pixels = self.decode_group(group)
+                yield from map(item_of, rows, pixels)
+            return
+        for index in range(len(self)):
+            row = self._row(index)
+            group, place = self.locate(index)
+            with self._gatherer.naming(index):
+                pixels = self.decode_group(group)
+            yield item_of(row, pixels[place])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return isinstance(name, str) and self._items.find(name) is not None
+
+    def read(self, indices: Indices, out: Pixels | None = None) -> Pixels:
+        """The pixels of some items as one array: uint8 or uint16 [n, H, W, C].
+
+        Each group is decoded once, groups side by side.
+
+        Args:
+            indices: places in the dataset, in any order, also twice; negative ones count from the end.
+            out: where to write to; by default a new array.
+
+        Raises:
+            ItemNotFoundError: an index is beyond the last item.
+            MixedShapesError: the items are of different shapes or types: `read_each` reads such.
+            OptionError: `out` has another shape or type, or cannot be written to.
+            ArchiveError, CodecError: a group is damaged or cannot be decoded; the message names it and an item.
+        """
+        return self._gatherer.read(self._checked(indices), out)
+
+    def read_each(self, indices: Indices) -> list[Pixels]:
+        """The pixels of some items of any shapes, read-only: uint8 or uint16 [H, W, C] each. Raises as `read`."""
+        return self._gatherer.read_each(self._checked(indices))
+
+    def to_numpy(self) -> Pixels:
+        """The pixels of all items: uint8 or uint16 [items, H, W, C]. Raises as `read`."""
+        return self.read(np.arange(len(self)))
+
+    def _checked(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """Indices from 0: int64 [n]."""
+        array = np.asarray(indices)
+        if array.size == 0:
+            return np.zeros(0, np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise OptionError("indices", f"{array.dtype} {list(array.shape)}", "a list of integers")
+        bad = np.flatnonzero((array >= len(self)) | (array < -len(self)))
+        if len(bad):
+            index = int(array[bad[0]])
+            raise _IndexNotFoundError(self.path, f"item {index} of {len(self)}", item=index)
+        array = array.astype(np.int64)
+        return np.where(array < 0, array + len(self), array)
 
     def groups(
         self,
         on_damage: Callable[[int, BatchcodecError], None] | None = None,
         only: Iterable[int] | None = None,
+        *,
+        workers: int = 0,
     ) -> Iterator[list[tuple[int, Item]]]:
         """For each group its items, with their places in the dataset. Each group is decoded once, past the cache.
 
         Args:
             on_damage: called with the group and the error in place of raising; that group is left out.
             only: the groups that are wanted; all by default.
+            workers: threads that decode groups ahead of those that were asked for; 0 is none.
         """
-        index_of = np.argsort(self._positions)  # the inverse of a permutation
-        for group in range(self.n_groups) if only is None else only:
+        _ = self.in_order  # a damaged directory shows before any group is decoded
+
+        def decoded(group: int) -> tuple[int, Pixels | BatchcodecError]:
             try:
-                pixels = self._decode_group(group)
+                return group, self._groups.fresh(group)
             except BatchcodecError as exc:
+                return group, exc
+
+        def n_bytes(group: int) -> int:
+            try:
+                return self.group_head(group).spec.n_bytes
+            except BatchcodecError:  # decoding it says so
+                return 0
+
+        wanted = range(self.n_groups) if only is None else only
+        for group, pixels in in_order(decoded, wanted, workers=workers, size=n_bytes):
+            if isinstance(pixels, BatchcodecError):
                 if on_damage is None:
-                    raise
-                on_damage(group, exc)
+                    raise pixels
+                on_damage(group, pixels)
                 continue
-            start = self._starts[group]
-            yield [(int(index_of[start + i]), self._with_pixels(self.rows[start + i], p)) for i, p in enumerate(pixels)]
+            start, stop = self._items.starts[group : group + 2].tolist()
+            rows = self._items.rows(start, stop)
+            indices = self.group_indices(group).tolist()
+            yield [(index, item_of(row, p)) for index, row, p in zip(indices, rows, pixels, strict=True)]
+
+    # ---- life
 
     def close(self) -> None:
         """Close the file; reading is over."""
+        self._gatherer.close()
         self._blocks.close()
 
     def __enter__(self) -> Self:
@@ -354,6 +351,45 @@ class Archive(Sequence[Item]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _after_fork(self) -> None:
+        self._groups.after_fork()
+        self._items.after_fork()
+        self._gatherer.after_fork()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as path and options; what opens there must be the same file."""
+        path, restore, options = self._again
+        return _reopened, (type(self), path, restore, options, self.n_bytes, self._blocks.index_check)
+
+
+_open: weakref.WeakSet[Archive] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for archive in _open:
+        archive._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+_NOTHING: Pixels = np.zeros((0, 0, 0), np.uint8)
+
+
+def _reopened(cls: type[Archive], path: Path, restore: Restore, options: dict[str, Any], n_bytes: int, check: int) -> Archive:
+    archive = cls(path, restore, **options)
+    if (archive.n_bytes, archive._blocks.index_check) != (n_bytes, check):
+        archive.close()
+        raise ArchiveError(path, "it is another archive than the one that was open when this was pickled")
+    return archive
+
+
+def item_of(row: Row, pixels: Pixels) -> Item:
+    """The item of a row of the directory."""
+    attributes = dict(row.attributes)
+    notes = attributes.pop(NOTES, [])
+    texts = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+    return Item(row.name, pixels, row.label, attributes, texts)
 
 
 class _IndexNotFoundError(ItemNotFoundError, IndexError):

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from batchcodec.archive import directory, wire
+from batchcodec.archive import wire
+from batchcodec.archive.columns import parse_table
 from batchcodec.archive.directory import Row
 from batchcodec.archive.found import FoundBlock, Scan, State
 from batchcodec.archive.scan import RandomAccess
@@ -205,7 +206,7 @@ def rows(file: RandomAccess, segment: Segment) -> Rows:
         return Rows(nothing, [], "their DIRECTORY block is damaged")
     try:
         covered, table = wire.parse_directory(body(file, block))
-        known = directory.parse_table(table, block.n_items)
+        known = parse_table(table, block.n_items)
     except Malformed as exc:
         return Rows(nothing, [], f"their DIRECTORY block cannot be used: {exc}")
     n_known = len(groups) if segment.after_gap is None else segment.after_gap

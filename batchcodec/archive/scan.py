@@ -19,6 +19,7 @@ import xxhash
 
 from batchcodec.archive import wire
 from batchcodec.archive.found import ByteRange, FoundBlock, Scan, State, block_header, header_bytes, header_check
+from batchcodec.archive.index import parse_index
 from batchcodec.archive.wire import BlockEntry, BlockHeader, BlockType
 
 PIECE = 1 << 20
@@ -273,7 +274,7 @@ class _Scanner:
             known: blocks whose bodies were looked at already, by offset.
         """
         try:
-            entries = wire.parse_index(self.file.read(index.body, index.header.n_bytes), index.offset)
+            entries = parse_index(self.file.read(index.body, index.header.n_bytes), index.offset)
         except wire.Malformed:
             return None
         blocks = []

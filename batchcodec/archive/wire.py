@@ -367,7 +367,7 @@ def _check_spec(spec: GroupSpec) -> None:
         raise Malformed(f"a group of shape {spec.shape} {image.dtype}")
 
 
-# ---- INDEX
+# ---- INDEX; `index` parses it
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +380,7 @@ class BlockEntry:
     n_items: int
 
 
-_ITEM_LIMITS: dict[int, tuple[int, int]] = {
+ITEM_LIMITS: dict[int, tuple[int, int]] = {
     BlockType.META: (0, 0),
     BlockType.MODEL: (0, 0),
     BlockType.CODEC: (0, 0),
@@ -388,28 +388,10 @@ _ITEM_LIMITS: dict[int, tuple[int, int]] = {
     BlockType.DIRECTORY: (1, MAX_ROWS),
     BlockType.PARITY: (0, 0),
 }
-_ENTRY_DTYPE = np.dtype([("type", "<u1"), ("offset", "<u8"), ("n_bytes", "<u8"), ("n_items", "<u4")])
+INDEX_DTYPE = np.dtype([("type", "<u1"), ("offset", "<u8"), ("n_bytes", "<u8"), ("n_items", "<u4")])
 
 
 def pack_index(entries: Sequence[BlockEntry]) -> bytes:
     """The body of the INDEX block: one row for each block before it."""
     rows = [(e.type, e.offset, e.n_bytes, e.n_items) for e in entries]
-    return np.array(rows, _ENTRY_DTYPE).tobytes()
-
-
-def parse_index(body: bytes, index_offset: int) -> list[BlockEntry]:
-    """The rows, checked to cover the file from the header to the INDEX block without a gap."""
-    if len(body) % _ENTRY_DTYPE.itemsize:
-        raise Malformed("an INDEX block of odd length")
-    entries = [BlockEntry(*row) for row in np.frombuffer(body, _ENTRY_DTYPE).tolist()]
-    position = HEADER.size
-    for entry in entries:
-        least, most = _ITEM_LIMITS.get(entry.type, (0, 0xFFFFFFFF))
-        if entry.type == BlockType.INDEX or not least <= entry.n_items <= most:
-            raise Malformed(f"the index has a block of type {entry.type} with {entry.n_items} items at byte {position}")
-        if entry.offset != position:
-            raise Malformed(f"the index has a gap or an overlap at byte {position}")
-        position += BLOCK.size + entry.n_bytes
-    if position != index_offset:
-        raise Malformed("the index does not end where the INDEX block starts")
-    return entries
+    return np.array(rows, INDEX_DTYPE).tobytes()

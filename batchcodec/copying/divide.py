@@ -156,7 +156,7 @@ def extract(
     recoding = _Recoding.of(recode, plugins) if recode is not None else None
     with StoredArchive(source, plugins.restore) as archive:
         selected = selection.of(archive)
-        shares = shares_of(archive, selected.mask[archive.places])
+        shares = shares_of(archive, selected.mask[archive.indices])
         n_cut, n_taken = count_cut(shares)
         if whole_groups:
             shares = [Share(share.group) for share in shares]
@@ -340,7 +340,7 @@ def _write(
 
 def _places(archive: StoredArchive, share: Share) -> list[int]:
     """Places in the dataset of what is taken of a group."""
-    places = archive.group_places(share.group)
+    places: list[int] = archive.group_indices(share.group).tolist()
     return places if share.places is None else [places[place] for place in share.places]
 
 

@@ -21,8 +21,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from batchcodec.archive import directory, wire
@@ -53,27 +51,19 @@ _COPIED = (BlockType.META, BlockType.MODEL, BlockType.CODEC, BlockType.GROUP, Bl
 class StoredArchive(Archive):
     """An archive whose blocks can also be had as they are stored."""
 
-    @cached_property
-    def places(self) -> npt.NDArray[np.int64]:
-        """Place in the dataset of each item, in the order of groups: int64 [items]."""
-        return np.argsort(np.array(self._positions, np.int64))  # the inverse of a permutation
-
-    def group_places(self, group: int) -> list[int]:
-        """Places in the dataset of the items of a group."""
-        places: list[int] = self.places[self._starts[group] : self._starts[group + 1]].tolist()
-        return places
-
     def group_rows(self, group: int) -> list[Row]:
         """The rows of a group, with the item's place in the dataset as `order`."""
-        rows = self.rows[self._starts[group] : self._starts[group + 1]]
+        start, stop = self._items.starts[group : group + 2].tolist()
+        places = self.group_indices(group).tolist()
         return [
-            Row(place, row.name, row.label, row.attributes) for place, row in zip(self.group_places(group), rows, strict=True)
+            Row(place, row.name, row.label, row.attributes)
+            for place, row in zip(places, self._items.rows(start, stop), strict=True)
         ]
 
     def stored_group(self, group: int) -> StoredBlock:
         """A GROUP block; `CorruptGroupError` comes where it is damaged, if need be after the last piece."""
         try:
-            block = self._stored(self._groups[group])
+            block = self._stored(self._groups.entries[group])
         except CorruptArchiveError as exc:
             raise self._damaged(group, exc) from exc
         return StoredBlock(block.header, self._group_pieces(group, block))
@@ -85,7 +75,7 @@ class StoredArchive(Archive):
             raise self._damaged(group, exc) from exc
 
     def _damaged(self, group: int, error: CorruptArchiveError) -> CorruptGroupError:
-        n_items = self._groups[group].n_items
+        n_items = self.group_items(group)
         return CorruptGroupError(self.path, f"group {group}: {error}", group=group, items=n_items)
 
     def stored_codec(self, reference: int) -> tuple[StoredBlock, bytes | None, StoredBlock | None]:

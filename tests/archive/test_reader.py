@@ -262,11 +262,11 @@ def test_the_cache_is_bounded_and_drops_the_group_used_longest_ago(path: Path) -
         assert counting.n_decoded == 3
         archive[2]
         assert counting.n_decoded == 4
-        assert sum(pixels.nbytes for pixels in archive._cache.values()) <= 50
+        assert archive._groups.cache.n_bytes <= 50
     with Archive(path, counting, cache_bytes=0) as archive:
         list(archive)
         assert counting.n_decoded == 8
-        assert len(archive._cache) == 1
+        assert archive._groups.cache.n_bytes == 24
 
 
 def test_cached_pixels_cannot_be_written_to(path: Path) -> None:

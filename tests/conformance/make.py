@@ -27,6 +27,7 @@ from archive.samples import Block, assembled, blocks_of, file_header  # noqa: E4
 
 from batchcodec.archive import digest, wire  # noqa: E402
 from batchcodec.archive.directory import Row, pack_table, varint  # noqa: E402
+from batchcodec.archive.index import parse_index  # noqa: E402
 from batchcodec.archive.wire import BlockType, CodecRecord, GroupHead  # noqa: E402
 from batchcodec.types import JSON, GroupSpec, Pixels  # noqa: E402
 
@@ -187,7 +188,7 @@ def _bad() -> Iterator[tuple[str, str, bytes, str, str, str]]:
         start = good[:index_at] + wire.pack_block_header(BlockType.INDEX, body) + body
         return start + wire.pack_trailer(index_at, len(start) + 32)
 
-    entries = [(e.type, e.offset, e.n_bytes, e.n_items) for e in wire.parse_index(good[index_at + 32 : -32], index_at)]
+    entries = [(e.type, e.offset, e.n_bytes, e.n_items) for e in parse_index(good[index_at + 32 : -32], index_at)]
     at = {i: entry[1] for i, entry in enumerate(entries)}
     group = 2  # the first GROUP is the third block
 

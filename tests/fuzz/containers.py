@@ -13,9 +13,10 @@ import numpy as np
 from archive.samples import body_of
 from helpers import picture
 
-from batchcodec.archive import digest, directory, wire
+from batchcodec.archive import columns, digest, directory, wire
 from batchcodec.archive.blocks import BlockFile
 from batchcodec.archive.directory import Row
+from batchcodec.archive.index import parse_index
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockType, CodecRecord, GroupHead
 from batchcodec.archive.writer import ArchiveWriter
@@ -129,7 +130,7 @@ def read_framing(data: bytes) -> None:
             with contextlib.suppress(wire.Malformed):
                 parse(data[:32])
     with contextlib.suppress(wire.Malformed):
-        wire.parse_index(data[8:], int.from_bytes(data[:8], "little"))
+        parse_index(data[8:], int.from_bytes(data[:8], "little"))
     blocks = BlockFile(file_with(data, "framing.cpack"))
     try:
         covered = wire.HEADER.size + sum(wire.BLOCK.size + entry.n_bytes for entry in blocks.entries)
@@ -197,10 +198,10 @@ BLOCK = Target("block", read_block, _bodies, (wire.Malformed,), _body_changed)
 def read_table(data: bytes) -> None:
     """The rows of a table; what was taken is written and read again without change."""
     n_rows = directory.Cursor(data).varint()
-    rows = directory.parse_table(data, n_rows)
+    rows = columns.parse_table(data, n_rows)
     assert len(rows) == n_rows
     assert all(0 <= row.order < 1 << 63 and 1 <= len(row.name.encode()) <= directory.MAX_NAME_BYTES for row in rows)
-    assert directory.parse_table(directory.pack_table(rows), n_rows) == rows
+    assert columns.parse_table(directory.pack_table(rows), n_rows) == rows
 
 
 def _tables() -> Iterable[bytes]:

@@ -23,7 +23,7 @@ from helpers import RunCli, picture
 from PIL import Image
 
 import batchcodec
-from batchcodec.archive import directory, wire
+from batchcodec.archive import columns, directory, wire
 from batchcodec.archive.wire import BlockType
 from batchcodec.errors import BatchcodecError, CorruptArchiveError, InputError, ItemError, ModelError, PayloadError
 from batchcodec.learned import model_file
@@ -132,7 +132,7 @@ def test_unknown_columns_that_claim_too_much(tmp_path: Path) -> None:
     table = directory.pack_table([directory.Row(0, "a")])
     for claim in (1 << 20, 1 << 63, (1 << 64) - 1):
         with pytest.raises(wire.Malformed):
-            directory.parse_table(table + b"\xc8" + directory.varint(claim), 1)
+            columns.parse_table(table + b"\xc8" + directory.varint(claim), 1)
 
 
 # ---- names that leave the target

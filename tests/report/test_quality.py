@@ -153,9 +153,9 @@ def test_a_record_of_preprocessing_that_makes_no_sense(tmp_path: Path, rgb_archi
     from batchcodec.archive.writer import ArchiveWriter
 
     with batchcodec.open(rgb_archive[1]) as good:
-        rows, codecs = good.rows, good.codecs
+        rows, codecs = list(good.rows), good.codecs
         heads = [good.group_head(g) for g in range(good.n_groups)]
-        bodies = [good._blocks.body(good._groups[g]) for g in range(good.n_groups)]
+        bodies = [good._blocks.body(good._groups.entries[g]) for g in range(good.n_groups)]
     for record in ({"size": "huge"}, {"mode": "pink"}, "text", {"fit": []}):
         with (tmp_path / "a.cpack").open("wb") as file:
             writer = ArchiveWriter(file)
