@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from batchcodec.cli_bench import bench_command
 from batchcodec.cli_care import repair_command, verify_command
 from batchcodec.cli_combine import append_command, extract_command, merge_command, split_command
 from batchcodec.cli_options import (
@@ -206,6 +207,7 @@ def _unpack(
     reference: Annotated[
         bool, typer.Option("--reference", help="Decode hyperprior-1 with the small reference decoder: without torch, slowly.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Threads that decode, and that make image files; 0 is one for each core.")] = 0,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -224,6 +226,7 @@ def _unpack(
         on_error=on_error.value,
         selection=selecting(names, labels, ranges),
         reference=reference,
+        workers=workers,
         format_options=FormatOptions(image_format=image_format),
     )
     with output.bar(None, "image") as bar:
@@ -324,6 +327,13 @@ app.command(
         "train train-images-idx3-ubyte.gz -o m12.safetensors --latent 12 --size 64 --minutes 5",
     ),
 )(train_command)
+
+app.command(
+    "bench",
+    epilog=examples(
+        "bench", "bench ./images", "bench tiles.tar --codec hyperprior-1:quality=40 --codec avif:quality=50,mosaic=true --json"
+    ),
+)(bench_command)
 
 app.command(
     "verify",

@@ -52,6 +52,7 @@ class Format(ABC):
         keeps_labels: whether a round trip through the format keeps them.
         ordered: whether `write` must be given the items in the dataset's order; if not, unpacking may go group by group.
         image_files: whether it writes an image file for each item, as `FormatOptions.image_format` says.
+        workers: threads that `write` may use; the caller sets it. What is written does not depend on it.
     """
 
     format_id: ClassVar[str]
@@ -62,6 +63,7 @@ class Format(ABC):
     keeps_labels: ClassVar[bool] = True
     ordered: ClassVar[bool] = True
     image_files: ClassVar[bool] = False
+    workers: int = 1
 
     def __init__(self, options: FormatOptions | None = None) -> None:
         self.options = options or FormatOptions()

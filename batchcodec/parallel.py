@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def in_order(
     size: Callable[[T], int] | None = None,
     n_bytes: int = AHEAD_BYTES,
     ahead: int = 0,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """`map(work, tasks)` on some threads. Tasks are taken from the caller's thread, ahead of what was asked for.
 
     Closing the iterator, an error or Ctrl-C drops what has not begun; nothing waits for what has.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from batchcodec.archive.reader import Archive
+from batchcodec.archive.reader import CACHE_BYTES, Archive
 from batchcodec.archive.wire import CodecRecord
 from batchcodec.codec import Codec
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
+from batchcodec.parallel import cores, in_order
 from batchcodec.registry import Registry, registry
 from batchcodec.selection import Selection
 from batchcodec.types import Item
@@ -32,6 +35,8 @@ class UnpackOptions:
         on_error: "fail" at the first damaged group, or "skip" and list what is lost.
         selection: which items; all by default.
         reference: decode `hyperprior-1` with the reference decoder, which needs no torch; slow.
+        workers: threads that decode groups, and as many that make image files; 0 is one for each core. 1 does all on the
+            caller's thread. What is written does not depend on it.
         format_options: how files are written.
     """
 
@@ -40,11 +45,14 @@ class UnpackOptions:
     on_error: str = "fail"
     selection: Selection = Selection()  # noqa: RUF009  # frozen
     reference: bool = False
+    workers: int = 0
     format_options: FormatOptions = field(default_factory=FormatOptions)
 
     def __post_init__(self) -> None:
         if self.on_error not in ("fail", "skip"):
             raise OptionError("on-error", self.on_error, "fail or skip")
+        if not 0 <= self.workers <= 256:
+            raise OptionError("workers", self.workers, "0 (all cores) to 256")
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,9 @@ def unpack(
         target = target.resolve()
     if target.exists() and source.exists() and target.samefile(source):
         raise OptionError("target", str(target), "another path than the archive's own")
-    with Archive(source, _reference(plugins) if options.reference else plugins.restore) as archive:
+    workers = options.workers or cores()
+    restore = _reference(plugins) if options.reference else plugins.restore
+    with Archive(source, restore, strict=True, workers=workers) as archive:
         writer = plugins.format_for_target(target, options.format_options, options.to)
         occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
         if occupied and not options.force:
@@ -99,6 +109,7 @@ def unpack(
         items_of = Counter(archive.groups_of(wanted).tolist())
         lost: list[str] = []
         n_lost = n_done = n_renamed = 0
+        writer.workers = workers
         as_png = writer.image_files and options.format_options.image_format == "png"
 
         def on_damage(group: int, error: BatchcodecError) -> None:
@@ -106,15 +117,16 @@ def unpack(
             lost.append(str(error))
             n_lost += items_of[group]
 
-        def items() -> Iterator[Item]:
+        def items() -> Generator[Item, None, None]:
             nonlocal n_done, n_renamed
+            threads = workers if workers > 1 else 0
             skipping = options.on_error == "skip"
             # Group by group decodes each group once; the order of the dataset may go to and fro between groups.
             if not writer.ordered or skipping or archive.in_order:
-                groups = archive.groups(on_damage if skipping else None, sorted(items_of))
+                groups = archive.groups(on_damage if skipping else None, sorted(items_of), workers=threads)
                 found: Iterator[Item] = (item for group in groups for index, item in group if selected.mask[index])
             else:
-                found = (archive[int(index)] for index in wanted)
+                found = itertools.chain.from_iterable(in_order(archive.take, _parts(archive, wanted), workers=min(1, threads)))
             for item in found:
                 yield item
                 n_done += 1
@@ -122,9 +134,9 @@ def unpack(
                 if progress:
                     progress(n_done, len(wanted))
 
-        with _staged(target, options.force) as stage:
+        with _staged(target, options.force) as stage, contextlib.closing(items()) as source_items:
             try:
-                writer.write(stage, items())
+                writer.write(stage, source_items)
             except BatchcodecError as exc:  # the user knows nothing of the stage
                 exc.rename(str(stage), str(target))
                 raise
@@ -132,6 +144,22 @@ def unpack(
     return UnpackReport(
         str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed, selected.without
     )
+
+
+def _parts(archive: Archive, indices: npt.NDArray[np.int64]) -> Iterator[list[int]]:
+    """The indices in runs whose groups have at most so many bytes of pixels, where one group allows."""
+    sizes: dict[int, int] = {}
+    part: list[int] = []
+    for index, group in zip(indices.tolist(), archive.groups_of(indices).tolist(), strict=True):
+        if group not in sizes:
+            n_bytes = archive.group_head(group).spec.n_bytes
+            if part and sum(sizes.values()) + n_bytes > CACHE_BYTES // 2:
+                yield part
+                part, sizes = [], {}
+            sizes[group] = n_bytes
+        part.append(index)
+    if part:
+        yield part
 
 
 def _reference(plugins: Registry) -> Callable[[CodecRecord], Codec]:

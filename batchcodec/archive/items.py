@@ -203,7 +203,7 @@ class Items(Sequence[Row]):
     @cached_property
     def _by_hash(self) -> tuple[npt.NDArray[np.uint64], Integers]:
         """XXH3-64 of all names, sorted, and the positions that they belong to: 16 bytes for an item."""
-        hashes = np.array([key for part in self._from_all(_hashes) for key in part], np.uint64)
+        hashes = np.concatenate([np.zeros(0, np.uint64), *self._from_all(_hashes)])
         positions = np.argsort(hashes, kind="stable")
         hashes = hashes[positions]
         equal = np.flatnonzero(hashes[1:] == hashes[:-1])
@@ -224,5 +224,6 @@ class Items(Sequence[Row]):
         return None
 
 
-def _hashes(columns: Columns) -> list[int]:
-    return [xxhash.xxh3_64_intdigest(columns.names.raw(row)) for row in range(columns.n_rows)]
+def _hashes(columns: Columns) -> npt.NDArray[np.uint64]:
+    keys = (xxhash.xxh3_64_intdigest(columns.names.raw(row)) for row in range(columns.n_rows))
+    return np.fromiter(keys, np.uint64, columns.n_rows)

@@ -223,9 +223,7 @@ class Archive(Sequence[Item]):
     def __getitem__(self, key: Any) -> Any:
         """An item by place or name, or a list of items by slice."""
         if isinstance(key, slice):
-            indices = range(*key.indices(len(self)))
-            rows = [self._row(index) for index in indices]
-            return list(map(item_of, rows, self.read_each(indices)))
+            return self.take(range(*key.indices(len(self))))
         if isinstance(key, str):
             found = self._items.find(key)
             if found is None:
@@ -280,6 +278,12 @@ class Archive(Sequence[Item]):
     def read_each(self, indices: Indices) -> list[Pixels]:
         """The pixels of some items of any shapes, read-only: uint8 or uint16 [H, W, C] each. Raises as `read`."""
         return self._gatherer.read_each(self._checked(indices))
+
+    def take(self, indices: Indices) -> list[Item]:
+        """Some items, in any order, also twice; each group is decoded once. Raises as `read`, but for shapes."""
+        checked = self._checked(indices)
+        rows = [self._row(index) for index in checked.tolist()]
+        return list(map(item_of, rows, self.read_each(checked)))
 
     def to_numpy(self) -> Pixels:
         """The pixels of all items: uint8 or uint16 [items, H, W, C]. Raises as `read`."""

@@ -60,6 +60,11 @@ class PictureCodec(OptionsCodec):
         return bool(self.options.get("lossless", False))
 
     @property
+    def partial(self) -> bool:
+        """Unless the images of a group are one picture."""
+        return self.mosaic_rule is None
+
+    @property
     def exact(self) -> bool:
         """Lossless pictures are; for the others see the package's docstring."""
         return self.lossless

@@ -32,6 +32,11 @@ class StoreCodec(OptionsCodec):
         """Always."""
         return True
 
+    @property
+    def partial(self) -> bool:
+        """All samples are read in any case."""
+        return False
+
     def encode(self, images: Pixels) -> bytes:
         """Code uint8 or uint16 [N, H, W, C]."""
         self.check(GroupSpec.of(images).image)

@@ -18,12 +18,13 @@ import binascii
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from batchcodec.errors import MissingDependencyError, OptionError
+from batchcodec.parallel import in_order
 from batchcodec.types import JSON, ImageSpec, Item, Pixels
 
 from .names import split_suffix
@@ -80,6 +81,21 @@ def _holds(writer: str, suffix: str, item: Item) -> bool:
     if writer == "PPM":
         return spec.channels == (1 if suffix == ".pgm" else 3)
     return True
+
+
+def encoded(items: Iterable[Item], image_format: str, workers: int) -> Generator[tuple[Item, str, bytes], None, None]:
+    """Each item in order, with the suffix of its image file and that file; several are made at once.
+
+    Raises:
+        OptionError: there is no such image format.
+        MissingDependencyError: as `encode_image`.
+    """
+
+    def work(item: Item) -> tuple[Item, str, bytes]:
+        suffix = output_suffix(item, image_format)
+        return item, suffix, encode_image(item, suffix)
+
+    return in_order(work, items, workers=workers if workers > 1 else 0, size=lambda item: item.pixels.nbytes, ahead=workers)
 
 
 def encode_image(item: Item, suffix: str) -> bytes:

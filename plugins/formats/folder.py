@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -26,7 +27,7 @@ from batchcodec.errors import InputError, ItemError, OutputError, UnsafeNameErro
 from batchcodec.names import check_name, is_utf8, printable
 from batchcodec.types import Item
 
-from .encode import check_image_format, encode_image, output_suffix
+from .encode import check_image_format, encoded
 from .imagefiles import ImageFiles
 from .names import candidates, common_depth, folder_label, has_image_suffix, label_folder, split_suffix
 
@@ -67,8 +68,9 @@ class FolderFormat(Format):
         except OSError as exc:
             raise OutputError(root, exc.strerror or str(exc)) from exc
         writer = _FolderWriter(root)
-        for item in items:
-            writer.write(item, output_suffix(item, self.options.image_format))
+        with closing(encoded(items, self.options.image_format, self.workers)) as files:
+            for item, suffix, data in files:
+                writer.write(item, suffix, data)
 
 
 class FolderItems(ImageFiles):
@@ -148,7 +150,7 @@ class _FolderWriter:
         self._root = root
         self._checked: str | None = None  # the folder that the item before went to
 
-    def write(self, item: Item, suffix: str) -> None:
+    def write(self, item: Item, suffix: str, data: bytes) -> None:
         name = item.name
         if "/" not in name and item.label is not None:
             name = f"{label_folder(item.label)}/{name}"
@@ -156,7 +158,6 @@ class _FolderWriter:
         stem, old_suffix = split_suffix(name)
         if old_suffix.lower() == suffix.lower():
             suffix = old_suffix  # A.PNG stays
-        data = encode_image(item, suffix)
         for candidate in candidates(stem, old_suffix, suffix):
             check_name(self._root, candidate)
             self._make_folder(candidate)

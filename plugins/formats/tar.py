@@ -21,6 +21,7 @@ import re
 import tarfile
 from array import array
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import IO, BinaryIO, ClassVar, cast
 
@@ -31,7 +32,7 @@ from batchcodec.types import JSON, Item
 
 from .arrays import STREAM_ERRORS, ForwardReader
 from .compressed import compression_of, compressor, opener
-from .encode import check_image_format, encode_image, output_suffix
+from .encode import check_image_format, encoded
 from .imagefiles import ImageFiles
 from .names import candidates, common_depth, folder_label, has_image_suffix, is_hidden, split_suffix
 from .npy import is_file_with_suffix
@@ -96,8 +97,9 @@ class TarFormat(Format):
     def _write_tar(self, path: Path, stream: IO[bytes], items: Iterable[Item]) -> None:
         with tarfile.open(fileobj=stream, mode="w:", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
             writer = _TarWriter(path, tar)
-            for item in items:
-                writer.write(item, output_suffix(item, self.options.image_format))
+            with closing(encoded(items, self.options.image_format, self.workers)) as files:
+                for item, suffix, data in files:
+                    writer.write(item, suffix, data)
 
 
 class TarItems(ImageFiles):
@@ -261,7 +263,7 @@ class _TarWriter:
         self._taken: set[str] = set()
         self._sidecars: dict[str, int] = {}  # stem -> hash of what its sidecars say
 
-    def write(self, item: Item, suffix: str) -> None:
+    def write(self, item: Item, suffix: str, data: bytes) -> None:
         check_name(self._path, item.name)
         attributes: Mapping[str, JSON] = {key: value for key, value in item.attributes.items() if key not in _EXIF_KEYS}
         text = json.dumps(attributes, sort_keys=True, ensure_ascii=False, separators=(",", ":")) if attributes else ""
@@ -275,7 +277,7 @@ class _TarWriter:
                 break
         check_name(self._path, name)
         self._taken.add(name)
-        self._add(name, encode_image(item, suffix))
+        self._add(name, data)
         if new_stem in self._sidecars:
             return
         self._sidecars[new_stem] = says
