@@ -12,11 +12,11 @@ Importing this package never imports torch.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from batchcodec.archive.reader import Archive
 from batchcodec.codec import Codec
 from batchcodec.dataset import Format, FormatOptions
 from batchcodec.errors import BatchcodecError
 from batchcodec.hookspecs import hookimpl
+from batchcodec.opening import Archive
 from batchcodec.opening import open_archive as open
 from batchcodec.pack import PackOptions, pack
 from batchcodec.preprocess import Preprocess

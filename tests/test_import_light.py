@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "numba", "PIL", "matplotlib", "imagecodecs", "tifffile", "imageio", "scipy")
+HEAVY = ("torch", "numba", "PIL", "matplotlib", "imagecodecs", "tifffile", "imageio", "scipy", "pyarrow")
 
 RUN = """
 import sys

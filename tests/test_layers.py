@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "dataset": {"errors", "types"},
     "hookspecs": {"codec", "dataset"},
     "registry": CONTRACTS | {"hookspecs", "archive.wire"},
-    "opening": FOUNDATION | {"archive.reader", "registry"},
+    "opening": FOUNDATION | {"archive.reader", "dataset", "registry", "unpack"},
     "atomic": {"disk", "errors"},
     "disk": set(),
     "journal": set(),

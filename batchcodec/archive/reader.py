@@ -50,6 +50,10 @@ class Archive(Sequence[Item]):
         strict: decode whole groups only, so that all pixels are proven by their digest; see `groups`.
         workers: threads that `read` decodes with; 0 is one for each core.
 
+    Attributes:
+        path: the file, as it was given.
+        where: its absolute path.
+
     Raises:
         NotAnArchiveError, UnsupportedVersionError, TruncatedArchiveError, CorruptArchiveError: as they say.
     """
@@ -62,7 +66,8 @@ class Archive(Sequence[Item]):
         self._groups = Groups(self._blocks, restore, cache_bytes=cache_bytes, strict=strict)
         self._items = Items(self._blocks, self._groups.entries)
         self._gatherer = Gatherer(self.path, self._groups, self._items, workers)
-        self._again = (self.path.absolute(), restore, {"cache_bytes": cache_bytes, "strict": strict, "workers": workers})
+        self.where = self.path.absolute()  # the working directory may change
+        self._again = restore, {"cache_bytes": cache_bytes, "strict": strict, "workers": workers}
         _open.add(self)
 
     # ---- what the archive says of itself
@@ -363,8 +368,7 @@ class Archive(Sequence[Item]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as path and options; what opens there must be the same file."""
-        path, restore, options = self._again
-        return _reopened, (type(self), path, restore, options, self.n_bytes, self._blocks.index_check)
+        return _reopened, (type(self), self.where, *self._again, self.n_bytes, self._blocks.index_check)
 
 
 _open: weakref.WeakSet[Archive] = weakref.WeakSet()

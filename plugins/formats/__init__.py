@@ -1,4 +1,4 @@
-"""The built-in formats: folders of image files, NumPy arrays, IDX files and tar archives.
+"""The built-in formats: folders of image files, NumPy arrays, IDX files, tar archives and Parquet tables.
 
 Importing this package is cheap: Pillow and the optional decoders are imported where pixels are read or written.
 """
@@ -14,12 +14,13 @@ from .folder import FolderFormat
 from .idx import IdxFormat
 from .npy import NpyFormat
 from .npz import NpzFormat
+from .parquet import ParquetFormat
 from .tar import TarFormat
 
-__all__ = ["FolderFormat", "IdxFormat", "NpyFormat", "NpzFormat", "TarFormat", "register_formats"]
+__all__ = ["FolderFormat", "IdxFormat", "NpyFormat", "NpzFormat", "ParquetFormat", "TarFormat", "register_formats"]
 
 
 @hookimpl
 def register_formats() -> Iterable[type[Format]]:
-    """The five built-in formats."""
-    return (FolderFormat, NpyFormat, NpzFormat, IdxFormat, TarFormat)
+    """The built-in formats."""
+    return (FolderFormat, NpyFormat, NpzFormat, IdxFormat, TarFormat, ParquetFormat)
