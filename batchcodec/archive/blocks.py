@@ -60,8 +60,9 @@ class RawFile:
         try:
             while got < n_bytes:
                 part = os.pread(self._file.fileno(), min(n_bytes - got, 1 << 30), offset + got)
-                if not part:
-                    raise TruncatedArchiveError(self.path, f"it ends at byte {offset + got}", offset=offset + got)
+                if not part:  # cut since it was opened
+                    end = min(offset + got, os.fstat(self._file.fileno()).st_size)
+                    raise TruncatedArchiveError(self.path, f"it ends at byte {end}", offset=end)
                 parts.append(part)
                 got += len(part)
         except (OSError, ValueError) as exc:

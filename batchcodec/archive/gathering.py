@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from batchcodec.archive.groups import Groups
 from batchcodec.archive.items import Items
-from batchcodec.errors import BatchcodecError, MixedShapesError, OptionError
+from batchcodec.errors import ArchiveError, BatchcodecError, MixedShapesError, OptionError
 from batchcodec.parallel import all_of, cores
 from batchcodec.types import ImageSpec, Pixels
 
@@ -52,6 +52,7 @@ class Gatherer:
     def __init__(self, path: Path, groups: Groups, items: Items, workers: int) -> None:
         self._path, self._groups, self._items = path, groups, items
         self._workers = workers or cores()
+        self._closed = False
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -62,8 +63,9 @@ class Gatherer:
     def close(self) -> None:
         """Let the threads go."""
         with self._lock:
+            self._closed = True
             if self._pool:
-                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool.shutdown(wait=False)  # what waits will find the file closed, and tell those who wait for it
             self._pool = None
 
     def read(self, indices: npt.NDArray[np.int64], out: Pixels | None) -> Pixels:
@@ -153,7 +155,13 @@ class Gatherer:
                 work(share)
             return
         with self._lock:
-            if self._pool is None:
+            if self._pool is None and not self._closed:
                 self._pool = ThreadPoolExecutor(self._workers, "batchcodec-read")
             pool = self._pool
-        all_of(pool, work, shares)
+        try:
+            if pool is not None:
+                return all_of(pool, work, shares)
+        except RuntimeError:  # a pool that was shut down meanwhile takes no more work
+            if not self._closed:
+                raise
+        raise ArchiveError(self._path, "the archive was closed")
