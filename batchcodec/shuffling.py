@@ -103,7 +103,7 @@ class Plan:
         for place in range(int(np.searchsorted(ends, start, "right")), len(ends)):
             group = int(order[place])
             first = int(ends[place]) - int(self.group_sizes[group])
-            if first >= stop:
+            if max(first, start) >= stop:
                 break
             pieces.append(Piece(group, max(0, start - first), min(stop, int(ends[place])) - first))
         return pieces

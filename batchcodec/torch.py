@@ -18,6 +18,7 @@ uint16), or what `transform` makes of it. A target is the place of the label in 
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +64,11 @@ class _Source:
         classes: Sequence[str] | None,
         **options: Any,
     ) -> None:
-        self.archive = archive if isinstance(archive, Archive) else open_archive(archive, **options)
+        if isinstance(archive, Archive):
+            self.archive = archive
+        else:
+            self.archive = open_archive(archive, **options)
+            weakref.finalize(self, self.archive.close)
         self.transform, self.target_transform = transform, target_transform
         self.classes = list(self.archive.classes if classes is None else classes)
         self._given = classes is not None
@@ -83,6 +88,10 @@ class _Source:
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "targets"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        weakref.finalize(self, self.archive.close)  # it was opened here
 
     def images(self, pixels: Pixels) -> Tensor:
         """[n, H, W, C], uint8 or uint16, to tensors [n, C, H, W], uint8 or int32, laid out as they came."""
