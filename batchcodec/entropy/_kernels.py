@@ -21,6 +21,7 @@ BAD_END = -3
 BAD_ESCAPE = -4
 
 _LANES = 2
+_ONE = np.uint64(1)
 _LOW = np.uint64(1 << 16)  # smallest normalised state
 _WORD = np.uint64(0xFFFF)
 _BITS = np.uint64(16)
@@ -180,25 +181,27 @@ def values_decode(
 
     `words` has one more word at its end, which is read but never used by a sound stream.
     """
-    n_words = len(words) - 1
+    n, n_words = len(index), len(words) - 1
     at, escape, lane = place[0], place[1], place[2]
-    for j in range(len(index)):
+    # The two states take turns. In local variables, one's arithmetic overlaps the other's; in an array it would not.
+    now, other = states[lane], states[lane ^ 1]
+    for j in range(n):
         i = index[j]
-        state = states[lane]
-        slot = state & _WORD
-        s = np.int64(buckets[i, slot >> _BUCKET_SHIFT])
-        while np.uint64(cdfs[i, s + 1]) <= slot:
-            s += 1
+        slot = now & _WORD
+        s = np.uint64(buckets[i, slot >> _BUCKET_SHIFT])
+        while np.uint64(cdfs[i, s + _ONE]) <= slot:
+            s += _ONE
         low = np.uint64(cdfs[i, s])
-        state = (np.uint64(cdfs[i, s + 1]) - low) * (state >> _BITS) + slot - low
+        now = (np.uint64(cdfs[i, s + _ONE]) - low) * (now >> _BITS) + slot - low
         if at > n_words:
             return ENDS_EARLY
-        due = state < _LOW  # no branch, as in the encoder
-        longer = (state << _BITS) | np.uint64(words[at])
-        states[lane] = longer if due else state
+        due = now < _LOW  # no branch, as in the encoder
+        longer = (now << _BITS) | np.uint64(words[at])
+        now = longer if due else now
         at += int(due)
-        lane ^= 1
-        if s == np.int64(sizes[i]) - 1:
+        now, other = other, now
+        z = np.int64(s)
+        if z == np.int64(sizes[i]) - 1:
             rest = np.int64(0)
             shift = 0
             while True:
@@ -210,10 +213,12 @@ def values_decode(
                 shift += 7
                 if byte < 128:
                     break
-            s += rest
-            if s >= (1 << 32) - 1:  # -2^31 and beyond
+            z += rest
+            if z >= (1 << 32) - 1:  # -2^31 and beyond
                 return BAD_ESCAPE
-        values[j] = (s + 1) >> 1 if s & 1 else -(s >> 1)
+        values[j] = (z + 1) >> 1 if z & 1 else -(z >> 1)
+    lane ^= n & 1
+    states[lane], states[lane ^ 1] = now, other
     place[0], place[1], place[2] = at, escape, lane
     return int(at)
 

@@ -289,7 +289,7 @@ def remade(blob: bytes) -> bytes:
     except ImportError:
         return blob
     tensors, document = model_file.parse(blob)
-    found = probe.run(LoadedModel(blob, checked=False).decoder)
+    found = probe.run(LoadedModel(blob).decoder)
     return model_file.dump(tensors | {"probe": np.array([found], np.uint64)}, document)
 
 

@@ -79,7 +79,7 @@ def perturbed(name: str) -> bytes:
 
 def sealed(tensors: dict[str, Any], document: dict[str, Any]) -> bytes:
     """The model file of changed tensors, with the probe that fits them."""
-    unchecked = model.LoadedModel(model_file.dump(tensors, document), checked=False)
+    unchecked = model.LoadedModel(model_file.dump(tensors, document))
     return model_file.dump({**tensors, "probe": np.array([probe.run(unchecked.decoder)], np.uint64)}, document)
 
 

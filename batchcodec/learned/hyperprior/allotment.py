@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from batchcodec import metrics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.quantising import Qualities, hyper_analysed, quantised, worth_of
+from batchcodec.learned.hyperprior.quantising import Integers, Qualities, hyper_analysed, quantised, worth_of
 from batchcodec.types import Pixels
 
 GRID = 8
@@ -55,8 +56,8 @@ def searched(model: LoadedModel, images: Pixels, y: Tensor, quality: int) -> Qua
     best, best_cost = centre.copy(), np.full(len(images), np.inf)
     for offset in sorted(range(-REACH, REACH + 1), key=abs):
         tried = np.clip(centre + offset * GRID, low, high)
-        bits, mse = _measured(model, images, y, tried.astype(np.uint8))
-        cost = bits + mu * np.log(np.maximum(mse, 0.01))
+        integers, mse = _measured(model, images, y, tried.astype(np.uint8))
+        cost = integers.bits(model) + mu * np.log(np.maximum(mse, 0.01))
         better = cost < best_cost
         best[better], best_cost[better] = tried[better], cost[better]
     return best.astype(np.uint8)
@@ -68,14 +69,10 @@ def _ends(quality: int) -> tuple[int, int]:
     return max(low, quality - FURTHEST), min(high, quality + FURTHEST)
 
 
-def _measured(
-    model: LoadedModel, images: Pixels, y: Tensor, qualities: Qualities
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Bits and MSE of each image at its quality, [N] each."""
+def _measured(model: LoadedModel, images: Pixels, y: Tensor, qualities: Qualities) -> tuple[Integers, npt.NDArray[np.float64]]:
+    """What is coded of each image at its quality, and the MSE [N]."""
     conditions = coding.Conditions.of(model.decoder, qualities)
     z = hyper_analysed(model, y, conditions)
     integers = quantised(model, conditions, y, z, worth_of(model, qualities))
-    decoded = synthesised(model, integers.latents, conditions, range(len(images)))
-    height, width = images.shape[1:3]
-    error = decoded[:, :height, :width].astype(np.float64) - images
-    return integers.bits(model), (error**2).mean((1, 2, 3))
+    decoded = synthesised(model, integers.latents, conditions)
+    return integers, metrics.mse(images, decoded[:, : images.shape[1], : images.shape[2]])

@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from batchcodec.learned.hyperprior.coding import Conditions
+    from batchcodec.learned.hyperprior.engine import Latents
     from batchcodec.learned.hyperprior.model import LoadedModel
 
 BATCH_PIXELS = 1 << 17
@@ -137,7 +137,7 @@ class HyperpriorCodec(Codec):
             sha256, name = reference
             codec = cls(model=shipped.find_stored(sha256, name), model_ref=True)
             codec._name = name
-        _ = codec._model.decoder, codec._model.bank  # a bad model is found when it is restored, not inside of a group
+        _ = codec._model.engine, codec._model.bank  # a bad model is found when it is restored, not inside of a group
         return codec
 
     def encode(self, images: Pixels) -> bytes:
@@ -151,7 +151,7 @@ class HyperpriorCodec(Codec):
 
     def decode(self, payload: bytes, spec: GroupSpec, items: Sequence[int] | None = None) -> Pixels:
         """A payload to uint8 [N, H, W, C]; the synthesis runs for the asked items only."""
-        from batchcodec.learned.hyperprior import coding, payloads
+        from batchcodec.learned.hyperprior import payloads
 
         self.check(spec.image)
         model = self._model
@@ -159,33 +159,32 @@ class HyperpriorCodec(Codec):
         n, stride = spec.n_items * per_image, model.arch.stride
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
         with inference():
-            qualities, latents = payloads.read_latents(model, payload, n, height, width)
-            picks = range(spec.n_items) if items is None else items
-            rows = [i * per_image + c for i in picks for c in range(per_image)]
-            conditions = coding.Conditions.of(model.decoder, qualities)
+            conditions, latents = payloads.read_latents(model, payload, n, height, width)
+            rows = None if items is None else [i * per_image + c for i in items for c in range(per_image)]
             planes = synthesised(model, latents, conditions, rows)
         planes = planes[:, : spec.image.height, : spec.image.width]
         return _from_planes(planes, per_image)
 
 
-def synthesised(model: LoadedModel, latents: Tensor, conditions: Any, rows: Sequence[int]) -> Pixels:
-    """uint8 [len(rows), h * stride, w * stride, C] of the latents [N, M, h, w]; call within `inference`."""
-    import torch
-
-    stride, reach = model.arch.stride, model.arch.reach
-    height, width = latents.shape[2:]
-    out = np.empty((len(rows), height * stride, width * stride, model.arch.channels), np.uint8)
+def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, rows: Sequence[int] | None = None) -> Pixels:
+    """uint8 [n, h * stride, w * stride, C] of the latents int16 [N, h, w, M], all or some rows; call within `inference`."""
+    stride, reach, plane = model.arch.stride, model.arch.reach, conditions.arrays()[2]
+    if rows is not None:
+        latents, plane = latents[list(rows)], plane[list(rows)]
+    n, height, width = latents.shape[:3]
+    out = np.empty((n, height * stride, width * stride, model.arch.channels), np.uint8)
     strip = max(16, STRIP_PIXELS // (width * stride**2))  # rows of latents
-    for part in batches(len(rows), height * width * stride**2):
-        picks = list(rows[part])
+    for part in batches(n, height * width * stride**2):
+        if height <= strip:
+            model.engine.pixels(latents[part], plane[part], out[part])
+            continue
         for top in range(0, height, strip):
             # Large images are made strip by strip: what a strip needs of its neighbours is a few rows, and sums are exact.
             first, last = max(0, top - reach), min(height, top + strip + reach)
             bottom = min(height, top + strip)
-            y = latents[picks, :, first:last].contiguous(memory_format=torch.channels_last)
-            pixels = model.decoder.pixels(y, conditions.plane[picks].expand(-1, 1, *y.shape[2:]))
-            pixels = pixels[:, :, (top - first) * stride : (bottom - first) * stride]
-            out[part, top * stride : bottom * stride] = pixels.permute(0, 2, 3, 1).numpy()
+            pixels = np.empty((1, (last - first) * stride, *out.shape[2:]), np.uint8)
+            model.engine.pixels(latents[part, first:last], plane[part], pixels)
+            out[part, top * stride : bottom * stride] = pixels[:, (top - first) * stride : (bottom - first) * stride]
     return out
 
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from batchcodec.entropy import gaussian, values
+from batchcodec.entropy import gaussian
+from batchcodec.learned.exact import GRID_BITS
 from batchcodec.learned.hyperprior.network import (
     HYPER_LIMIT,
     LATENT_LIMIT,
@@ -41,21 +42,29 @@ class Conditions:
         steps: quantiser steps, integers, float32 [N, M, 1, 1].
         log_step: log2 of them in eighths, int64 [N, M, 1, 1].
         plane: the quality plane, float32 [N, 1, 1, 1].
+        qualities: 1..100, uint8 [N].
     """
 
     steps: Tensor
     log_step: Tensor
     plane: Tensor
+    qualities: npt.NDArray[np.uint8]
 
     @classmethod
     def of(cls, decoder: Decoder, qualities: npt.NDArray[np.uint8]) -> Conditions:
         """For the qualities 1..100 of the images, uint8 [N]."""
         steps, plane = decoder.steps_at(torch.from_numpy(qualities.astype(np.float32) - 1))
         table = torch.from_numpy(log_steps())
-        return cls(steps.detach(), table[steps.detach().long()], plane)
+        return cls(steps.detach(), table[steps.detach().long()], plane, qualities)
+
+    def arrays(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int8]]:
+        """The same for `engine`: steps and their logarithms, int16 [N, M], and planes as activations, int8 [N]."""
+        steps = self.steps.flatten(1).numpy().astype(np.int16)
+        log_step = self.log_step.flatten(1).numpy().astype(np.int16)
+        return steps, log_step, (self.plane.flatten().numpy() * 2.0**GRID_BITS).astype(np.int8)
 
     def __getitem__(self, rows: slice | list[int]) -> Conditions:
-        return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows])
+        return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows], self.qualities[rows])
 
 
 def table_index(scale: Tensor, log_step: Tensor) -> Tensor:
@@ -99,37 +108,6 @@ def walk(decoder: Decoder, z: Tensor, conditions: Conditions, height: int, width
             coded.append((mean + k * steps).clamp(-LATENT_LIMIT, LATENT_LIMIT))
         done.append(put(coded, positions[: len(coded)], height, width))
     return torch.cat(done, 1)
-
-
-def rows_of(x: Tensor) -> npt.NDArray[np.int64]:
-    """[N, C, 1, n] in the order of the bitstream: image, position, channel; flat."""
-    flat: npt.NDArray[np.int64] = x.squeeze(2).permute(0, 2, 1).reshape(-1).long().numpy()
-    return flat
-
-
-class Writer:
-    """Collects the integers of a group in the order in which they are coded."""
-
-    def __init__(self, bank: values.Bank) -> None:
-        self.bank = bank
-        self.values: list[npt.NDArray[np.int64]] = []
-        self.index: list[npt.NDArray[np.int64]] = []
-
-    def add(self, numbers: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> None:
-        """Integers [n] and their tables."""
-        self.values.append(numbers)
-        self.index.append(index)
-
-    def finish(self) -> tuple[bytes, bytes]:
-        """The rANS words and the escapes."""
-        return values.encode(np.concatenate(self.values), np.concatenate(self.index), self.bank)
-
-
-def quantise(y: Tensor, mean: Tensor, steps: Tensor) -> Tensor:
-    """The nearest integer k of (y - mean) / step, within what a latent may be."""
-    k = torch.round((y - mean) / steps)
-    limit = torch.floor(2 * LATENT_LIMIT / steps)
-    return k.clamp(-limit, limit)
 
 
 def clamp_hyper(z: Tensor) -> Tensor:

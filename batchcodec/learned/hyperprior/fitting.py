@@ -227,7 +227,7 @@ def measure(name: str, model: LoadedModel, held_out: Pixels, quality: int, n_pix
             conditions = coding.Conditions.of(model.decoder, qualities)
             y = analysed(model, images)
             integers = quantised(model, conditions, y, hyper_analysed(model, y, conditions), None)
-            decoded = synthesised(model, integers.latents, conditions, range(len(images)))[:, :side, :side]
+            decoded = synthesised(model, integers.latents, conditions)[:, :side, :side]
             squared = (decoded.astype(np.float64) - images) ** 2
             bits.append(integers.bits(model) / side**2)
             error.append(squared.sum(3).mean((1, 2)))

@@ -143,7 +143,8 @@ class Encoder(nn.Module):
     def analysis(self, x: Tensor) -> Tensor:
         """[N, C, H, W] in gray levels less the offset, sides multiples of the stride, to latents [N, M, H/s, W/s]."""
         x = x.contiguous(memory_format=torch.channels_last)
-        y: Tensor = self.linear(x).float() + 64.0 * self.nonlinear(x * (1 / 64.0)).float()
+        precision = next(self.nonlinear.parameters()).dtype
+        y: Tensor = self.linear(x).float() + 64.0 * self.nonlinear((x * (1 / 64.0)).to(precision)).float()
         return y
 
     def hyper_analysis(self, y: Tensor, log_step: Tensor) -> Tensor:

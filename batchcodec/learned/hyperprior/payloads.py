@@ -2,53 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from batchcodec.entropy import gaussian, values
 from batchcodec.errors import PayloadError
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE
+from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.network import HYPER_LIMIT
 
 Qualities = npt.NDArray[np.uint8]
 
 
-def hyper_index(model: LoadedModel, n_positions: int) -> npt.NDArray[np.int64]:
+def hyper_index(model: LoadedModel, n_positions: int) -> npt.NDArray[np.uint16]:
     """The table of each hyper-latent in the order image, position, channel: its channel's."""
-    return np.tile(np.arange(model.arch.hyper, dtype=np.int64), n_positions)
+    return np.tile(np.arange(model.arch.hyper, dtype=np.uint16), n_positions)
 
 
-def write(model: LoadedModel, qualities: Qualities, z: Tensor, passes: list[tuple[Tensor, Tensor]]) -> bytes:
+def write(
+    model: LoadedModel, qualities: Qualities, z: npt.NDArray[np.int64], passes: Sequence[tuple[npt.NDArray[Any], Tables]]
+) -> bytes:
     """The payload of one group.
 
     Args:
         model: its tables code the integers.
         qualities: uint8 [N], 1..100.
-        z: hyper-latents, integers, [N, Z, h', w'].
-        passes: of each pass the integers and their Gaussian tables, [N, C, 1, n] each.
+        z: hyper-latents [N, h', w', Z].
+        passes: of each pass the integers and their tables, [N, n, C] each.
     """
-    writer = coding.Writer(model.bank)
+    parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
     base = round(float(np.median(qualities)))
     differences = qualities.astype(np.int64) - base
     spread = 0
     if differences.any():
         deviation = max(0.3, float(np.sqrt((differences**2).mean())))
         spread = round(8 * np.log2(deviation)) - 8 * gaussian.FIRST_LOG2
-        writer.add(differences, np.full(len(qualities), model.arch.hyper + spread))
-    flat = z.permute(0, 2, 3, 1).reshape(-1).long().numpy()
-    writer.add(flat, hyper_index(model, z.shape[0] * z.shape[2] * z.shape[3]))
-    for k, index in passes:
-        writer.add(coding.rows_of(k), coding.rows_of(index) + model.arch.hyper)
-    words, escapes = writer.finish()
+        parts.append((differences, np.full(len(qualities), model.arch.hyper + spread)))
+    parts.append((z, hyper_index(model, z.shape[0] * z.shape[1] * z.shape[2])))
+    parts += passes
+    numbers = np.concatenate([k.reshape(-1).astype(np.int32, copy=False) for k, _ in parts])
+    tables = np.concatenate([index.reshape(-1).astype(np.uint16, copy=False) for _, index in parts])
+    words, escapes = values.encode(numbers, tables, model.bank)
     return _leb128(len(escapes)) + bytes([base, spread]) + escapes + words
 
 
-def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width: int) -> tuple[Qualities, Tensor]:
-    """Qualities uint8 [N] and latents [N, M, height, width] of a payload; call within `inference`.
+def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width: int) -> tuple[coding.Conditions, Latents]:
+    """Conditions of N images and their latents, int16 [N, height, width, M], from a payload; call within `inference`.
 
     Raises:
         PayloadError: the payload is damaged or not of this shape.
@@ -72,19 +76,14 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
     flat = stream.take(hyper_index(model, shape[0] * shape[1] * shape[2]))
     if flat.max(initial=0) > HYPER_LIMIT or flat.min(initial=0) < -HYPER_LIMIT:
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
-    z = torch.from_numpy(flat.reshape(shape).astype(np.float32)).permute(0, 3, 1, 2)
+    conditions = coding.Conditions.of(model.decoder, qualities.astype(np.uint8))
 
-    def code(_: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
-        numbers = stream.take(coding.rows_of(index) + model.arch.hyper)
-        # beyond this a latent is clamped whatever it is, and float32 would no longer be exact
-        numbers = np.clip(numbers, -(1 << 13), 1 << 13)
-        rows = torch.from_numpy(numbers.astype(np.float32)).reshape(n, len(at), -1)
-        return rows.permute(0, 2, 1).unsqueeze(2)
+    def code(_: int, at: npt.NDArray[np.int64], mean: Latents, index: Tables) -> npt.NDArray[np.int32]:
+        return stream.take(index.reshape(-1)).reshape(index.shape)
 
-    checked = qualities.astype(np.uint8)
-    latents = coding.walk(model.decoder, z, coding.Conditions.of(model.decoder, checked), height, width, code)
+    latents = model.engine.walk(flat.reshape(shape), conditions, height, width, code)
     stream.finish()
-    return checked, latents
+    return conditions, latents
 
 
 def _leb128(n: int) -> bytes:

@@ -7,6 +7,8 @@ is refused before it decodes anything.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,8 +16,11 @@ import xxhash
 from torch import Tensor
 
 from batchcodec.errors import InexactMachineError
+from batchcodec.learned.convolution import int8_is_exact
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
+from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.network import Decoder
 
 SIDE = 5
@@ -29,35 +34,69 @@ def numbers(count: int, reach: int, seed: int) -> npt.NDArray[np.int64]:
     return ((hashed >> np.uint64(16)) % np.uint64(2 * reach + 1)).astype(np.int64) - reach
 
 
+class _Probe:
+    """The made-up integers, and the hash (XXH3-64) of what networks decide for them, in the order [N, C, ...]."""
+
+    def __init__(self, arch: Architecture) -> None:
+        shape = (len(QUALITIES), arch.hyper, 2, 2)
+        self.z = numbers(int(np.prod(shape)), 7, 1).reshape(shape)
+        self._hash = xxhash.xxh3_64()
+        self._seed = 1000
+
+    def code(self, mean: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Integers for means and tables [N, C, n]."""
+        self._seed += mean.size
+        self._hash.update(mean.astype("<i4").tobytes())
+        self._hash.update(index.astype("<i4").tobytes())
+        return numbers(mean.size, 3, self._seed).reshape(mean.shape)
+
+    def result(self, latents: npt.NDArray[Any], pixels: npt.NDArray[np.uint8]) -> int:
+        """The hash, with latents [N, M, h, w] and pixels [N, C, H, W]."""
+        self._hash.update(latents.astype("<i4").tobytes())
+        self._hash.update(pixels.tobytes())
+        return self._hash.intdigest()
+
+
 def run(decoder: Decoder) -> int:
-    """The hash (XXH3-64) of what the decoder's networks decide for the made-up integers."""
-    arch = decoder.arch
-    digest = xxhash.xxh3_64()
-    z = numbers(len(QUALITIES) * arch.hyper * 4, 7, 1).reshape(len(QUALITIES), arch.hyper, 2, 2)
-    seed = 1000
+    """The hash of what the decoder's networks decide, as `network` has them."""
+    probe = _Probe(decoder.arch)
 
     def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
-        nonlocal seed
-        seed += mean.numel()
-        digest.update(mean.numpy().astype("<i4").tobytes())
-        digest.update(index.numpy().astype("<i4").tobytes())
-        return torch.from_numpy(numbers(mean.numel(), 3, seed).reshape(mean.shape)).float()
+        return torch.from_numpy(probe.code(mean.squeeze(2).numpy(), index.squeeze(2).numpy())).unsqueeze(2).float()
 
     with numerics(), torch.no_grad():
         conditions = coding.Conditions.of(decoder, np.array(QUALITIES, np.uint8))
-        latents = coding.walk(decoder, torch.from_numpy(z).float(), conditions, SIDE, SIDE, code)
+        latents = coding.walk(decoder, torch.from_numpy(probe.z).float(), conditions, SIDE, SIDE, code)
         pixels = decoder.pixels(latents, conditions.plane.expand(-1, 1, SIDE, SIDE))
-    digest.update(latents.numpy().astype("<i4").tobytes())
-    digest.update(pixels.numpy().tobytes())
-    return digest.intdigest()
+    return probe.result(latents.numpy(), pixels.numpy())
 
 
-def check(decoder: Decoder, expected: int) -> None:
-    """Compare with the hash in the model file.
+def run_engine(engine: Engine, decoder: Decoder) -> int:
+    """The hash of what the same networks decide as `engine` lays them out."""
+    arch, probe = engine.arch, _Probe(engine.arch)
+
+    def code(i: int, at: npt.NDArray[Any], mean: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        k = probe.code(mean.transpose(0, 2, 1), index.transpose(0, 2, 1).astype(np.int64) - arch.hyper)
+        return np.ascontiguousarray(k.transpose(0, 2, 1), np.int32)
+
+    with numerics(), torch.no_grad():
+        conditions = coding.Conditions.of(decoder, np.array(QUALITIES, np.uint8))
+        latents = engine.walk(probe.z.transpose(0, 2, 3, 1), conditions, SIDE, SIDE, code)
+        pixels = np.empty((len(latents), SIDE * arch.stride, SIDE * arch.stride, arch.channels), np.uint8)
+        engine.pixels(latents, conditions.arrays()[2], pixels)
+    return probe.result(latents.transpose(0, 3, 1, 2), pixels.transpose(0, 3, 1, 2))
+
+
+def checked(decoder: Decoder, expected: int) -> Engine:
+    """The fastest engine that computes what the hash in the model file says.
 
     Raises:
-        InexactMachineError: this machine, or its libraries, compute other numbers.
+        InexactMachineError: this machine, or its libraries, compute other numbers whichever way.
     """
-    found = run(decoder)
-    if found != expected:
-        raise InexactMachineError(found, expected)
+    found = 0
+    for int8 in [True, False] if int8_is_exact() else [False]:
+        engine = Engine(decoder, int8=int8)
+        found = run_engine(engine, decoder)
+        if found == expected:
+            return engine
+    raise InexactMachineError(found, expected)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from batchcodec.entropy import gaussian
-from batchcodec.learned.hyperprior import coding
+from batchcodec.learned.hyperprior import coding, kernels
 from batchcodec.learned.hyperprior.codec import STRIP_PIXELS, batches
+from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.network import take
 from batchcodec.learned.hyperprior.training import KAPPA
 from batchcodec.types import Pixels
 
@@ -29,23 +29,21 @@ class Integers:
     """What is coded of some images.
 
     Attributes:
-        z: hyper-latents, integers, float32 [N, Z, h', w'].
-        passes: of each pass the integers and their Gaussian tables, [N, C, 1, n] each.
-        latents: what the decoder makes of them, float32 [N, M, h, w].
+        z: hyper-latents, int64 [N, h', w', Z].
+        passes: of each pass the integers int32 and their tables uint16, [N, n, C] each.
+        latents: what the decoder makes of them, int16 [N, h, w, M].
     """
 
-    z: Tensor
-    passes: list[tuple[Tensor, Tensor]]
-    latents: Tensor
+    z: npt.NDArray[np.int64]
+    passes: list[tuple[npt.NDArray[np.int32], Tables]]
+    latents: Latents
 
     def bits(self, model: LoadedModel) -> npt.NDArray[np.float64]:
         """Bits of each image, without what the group shares: [N]."""
-        z = self.z.permute(0, 2, 3, 1).flatten(1).long().numpy()  # [N, h' * w' * Z]
-        tables = np.tile(np.arange(model.arch.hyper), z.shape[1] // model.arch.hyper)
-        total: npt.NDArray[np.float64] = model.bank.bits(z, np.broadcast_to(tables, z.shape)).sum(1, dtype=np.float64)
+        bits = model.bank.bits(self.z, np.broadcast_to(np.arange(model.arch.hyper), self.z.shape))
+        total: npt.NDArray[np.float64] = bits.reshape(len(self.z), -1).sum(1, dtype=np.float64)
         for k, index in self.passes:
-            bits = model.bank.bits(k.long().numpy(), index.long().numpy() + model.arch.hyper)
-            total += bits.reshape(len(z), -1).sum(1, dtype=np.float64)
+            total += model.bank.bits(k, index).reshape(len(k), -1).sum(1, dtype=np.float64)
         return total
 
 
@@ -65,14 +63,14 @@ def analysed(model: LoadedModel, images: Pixels) -> Tensor:
 
 def _analysed(model: LoadedModel, x: Tensor) -> Tensor:
     """Latents of gray levels less the offset; large images strip by strip, with the rows around that a strip looks at."""
-    stride, reach = model.arch.stride, 2 * model.encoder.blocks + 3
+    stride, reach = model.arch.stride, 2 * model.quick_encoder.blocks + 3
     n_rows = x.shape[2] // stride
     strip = max(16, STRIP_PIXELS // (x.shape[3] * stride))
     latents = []
     for top in range(0, n_rows, strip):
         bottom = min(n_rows, top + strip)
         first, last = max(0, top - reach), min(n_rows, bottom + reach)
-        y = model.encoder.analysis(x[:, :, first * stride : last * stride])
+        y = model.quick_encoder.analysis(x[:, :, first * stride : last * stride])
         latents.append(y[:, :, top - first : bottom - first])
     return torch.cat(latents, 2)
 
@@ -81,7 +79,7 @@ def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions)
     """Rounded hyper-latents [N, Z, h', w'] of latents."""
     parts = batches(len(y), y.shape[2] * y.shape[3] * model.arch.stride**2)
     planes = conditions.plane.expand(-1, 1, *y.shape[2:])
-    return torch.cat([coding.clamp_hyper(model.encoder.hyper_analysis(y[p], planes[p])) for p in parts])
+    return torch.cat([coding.clamp_hyper(model.quick_encoder.hyper_analysis(y[p], planes[p])) for p in parts])
 
 
 def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: Tensor, worth: Tensor | None) -> Integers:
@@ -95,20 +93,24 @@ def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: T
         worth: what a squared gray level is worth in bits, [N]: integers are then rounded towards zero where that saves more
             bits than its error is worth (rate-distortion-optimised quantisation). None rounds to the nearest.
     """
-    collected: list[tuple[Tensor, Tensor]] = []
-    bits = None if worth is None else torch.from_numpy(bits_of_magnitudes(model))
+    collected: list[tuple[npt.NDArray[np.int32], Tables]] = []
+    n, _, height, width = y.shape
+    rows = np.ascontiguousarray(y.permute(0, 2, 3, 1).numpy()).reshape(n, height * width, -1)
+    steps = conditions.arrays()[0]
+    bits = np.empty((0, 0), np.float32) if worth is None else bits_of_magnitudes(model)
+    price = np.zeros(n, np.float32) if worth is None else (CAUTION * worth).numpy()
 
-    def code(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
-        here = take(y[:, model.arch.channels_of(i)], at)
-        if bits is None or worth is None:
-            k = coding.quantise(here, mean, steps)
-        else:
-            k = optimised((here - mean) / steps, index, bits, worth[:, None, None, None] * steps**2)
+    def code(i: int, at: npt.NDArray[np.int64], mean: Latents, index: Tables) -> npt.NDArray[np.int32]:
+        channels = model.arch.channels_of(i)
+        step = np.ascontiguousarray(steps[:, channels])
+        k = np.empty(mean.shape, np.int32)
+        kernels.quantise(rows, channels.start, at, mean, step, index, model.arch.hyper, bits, price, k)
         collected.append((k, index))
         return k
 
-    latents = coding.walk(model.decoder, z, conditions, y.shape[2], y.shape[3], code)
-    return Integers(z, collected, latents)
+    numbers = z.permute(0, 2, 3, 1).contiguous().numpy().astype(np.int64)
+    latents = model.engine.walk(numbers, conditions, height, width, code)
+    return Integers(numbers, collected, latents)
 
 
 def worth_of(model: LoadedModel, qualities: Qualities) -> Tensor:
@@ -126,7 +128,8 @@ def bits_of_magnitudes(model: LoadedModel, reach: int = 255) -> npt.NDArray[np.f
 def optimised(exact: Tensor, index: Tensor, bits: Tensor, worth: Tensor) -> Tensor:
     """The nearest integer to `exact`, or one less in magnitude where that costs less in bits + CAUTION * worth * error^2.
 
-    A latent's error is taken for an error of as many gray levels in one pixel: the transform is nearly orthonormal.
+    It is what `kernels.quantise` does, for tensors. A latent's error is taken for an error of as many gray levels in one
+    pixel: the transform is nearly orthonormal.
     """
     reach = bits.shape[1] - 1
     k = torch.round(exact)

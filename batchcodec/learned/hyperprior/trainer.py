@@ -430,11 +430,11 @@ def measured(
             conditions = coding.Conditions.of(model.decoder, qualities)
             y = analysed(model, stack)
             integers = quantised(model, conditions, y, hyper_analysed(model, y, conditions), None)
-            hyper.append(integers.z.permute(0, 2, 3, 1).reshape(-1, model.arch.hyper).long().numpy())
+            hyper.append(integers.z.reshape(-1, model.arch.hyper))
             for k, index in integers.passes:
-                numbers.append(coding.rows_of(k).astype(np.int32))
-                scales.append(coding.rows_of(index).astype(np.uint8))
-            decoded = synthesised(model, integers.latents, conditions, range(len(stack)))[:, :crop, :crop]
+                numbers.append(k.reshape(-1))
+                scales.append((index.reshape(-1) - model.arch.hyper).astype(np.uint8))
+            decoded = synthesised(model, integers.latents, conditions)[:, :crop, :crop]
             errors.append(((decoded.astype(np.float64) - stack) ** 2).mean((1, 2, 3)))
             steps.append(model.nominal_step(qualities))
     counted = {

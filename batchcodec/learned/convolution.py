@@ -1,0 +1,172 @@
+"""Convolutions of exact networks on the CPU: the same sums as `exact.ExactConv2d`, several times as fast.
+
+A convolution is a matrix product of what its kernel sees with its weights. All of these are integers of a byte or little
+more, and processors of today multiply bytes four to eight times as fast as float32. torch has that product; `int8_is_exact`
+finds out whether what it computes is right on this machine (older instructions clip sums of two products to 16 bits, and so
+are no use). Where it is not, float32 gives the very same sums.
+
+Inputs that need more than a byte (latents) are split in two, and so are the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batchcodec.learned import kernels
+from batchcodec.learned.exact import ExactConv2d
+
+TILE_BYTES = 1 << 19
+"""What a tile of inputs and sums takes: it stays in the second-level cache."""
+WORD = 8
+"""Channels that `kernels.columns` moves at once."""
+REPEATED = 2048
+"""About how long `scale` and `bias` are."""
+
+Tile = tuple[NDArray[np.int32], slice]
+"""Sums, int32, flat, of some positions of all images, and where they are in the flat array of all: positions times channels."""
+
+
+@cache
+def int8_is_exact() -> bool:
+    """Whether torch's product of bytes is exact on this machine, measured with the largest numbers there are."""
+    random = np.random.default_rng(0)
+    for rows, depth, channels in ((64, 576, 64), (33, 50, 24), (1, 9, 8)):
+        left = random.choice(np.array([-128, -127, 1, 127], np.int8), (rows, depth))
+        right = random.choice(np.array([-127, 1, 127], np.int8), (depth, channels))
+        left[0], right[:, 0] = -128, 127
+        try:
+            found = torch._int_mm(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+        except (RuntimeError, NotImplementedError):
+            return False
+        if not np.array_equal(found, left.astype(np.int32) @ right.astype(np.int32)):
+            return False
+    return True
+
+
+class Convolution:
+    """A layer of a decoder, its weights laid out for use.
+
+    Args:
+        layer: with frozen weights, whose bound is proven.
+        gain: what the sums are multiplied by, a power of two for each output channel or for all.
+        order: the output channels in another order; all by default in their own.
+        inputs: a part of the input channels; all by default.
+        taps: places in the kernel (row * k + column) that become input channels of a 1x1 convolution, tap after tap.
+        int8: whether bytes are multiplied as such, or as float32.
+
+    Attributes:
+        scale: float32 [c * O], what a step of the sums is, times the gain; repeated for c positions.
+        bias: float32 [c * O], what is to be added, times the gain; likewise.
+    """
+
+    def __init__(
+        self,
+        layer: ExactConv2d,
+        gain: float | NDArray[np.float64] = 1.0,
+        *,
+        order: NDArray[np.int64] | None = None,
+        inputs: slice | None = None,
+        taps: tuple[int, ...] | None = None,
+        int8: bool,
+    ) -> None:
+        if layer.frozen_shift is None or layer.bias is None:
+            raise TypeError("only layers that came from a file are laid out")
+        shift = layer.frozen_shift.numpy().astype(np.float64)
+        weight = (layer.weight.detach().numpy() * np.exp2(shift)[:, None, None, None]).astype(np.int8)  # its integers
+        scale, bias = np.exp2(-shift - layer.input_bits) * gain, layer.bias.detach().numpy() * gain
+        if order is not None:
+            weight, scale, bias = weight[order], scale[order], bias[order]
+        if inputs is not None:
+            weight = weight[:, inputs]
+        if taps is not None:  # [O, I, k, k] to [O, taps * I, 1, 1]
+            some = weight.reshape(*weight.shape[:2], -1)[:, :, list(taps)]
+            weight = some.transpose(0, 2, 1).reshape(len(some), -1, 1, 1)
+        repeated = max(1, REPEATED // len(weight))
+        self.scale, self.bias = np.tile(scale.astype(np.float32), repeated), np.tile(bias.astype(np.float32), repeated)
+        self.n_out, self.n_in, self.kernel = weight.shape[:3]
+        self._weight, self._int8 = weight, int8
+        self._matrices: dict[int, Tensor] = {}
+
+    def sums(self, x: NDArray[np.int8]) -> Iterator[Tile]:
+        """The sums of activations x, int8 [N, H, W, I], tile by tile."""
+        seen_at = self._views(x)
+        for first, last in self._tiles(x.shape):
+            sums = self._product(seen_at(first, last), self.n_in)
+            yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
+
+    def wide_sums(self, x: NDArray[np.int16]) -> Iterator[Tile]:
+        """The same of the integers x, int16 [N, H, W, I]: x = 256 * high + low, with low from -128 to 127."""
+        lines = x.reshape(-1, x.shape[2] * self.n_in)  # long ones: first over these, then over positions
+        largest, smallest = (found.reshape(-1, self.n_in) for found in (lines.max(0), lines.min(0)))
+        wide = np.flatnonzero((largest.max(0) > 127) | (smallest.min(0) < -128))
+        low_at = self._views(x.astype(np.int8))  # which keeps the low byte
+        n_wide = int(wide[-1]) + 1 if len(wide) else 0
+        if 2 * n_wide > self.n_in:
+            n_wide = self.n_in  # few different matrices
+        high_at = self._views(((x[..., :n_wide] + 128) >> 8).astype(np.int8)) if n_wide else None
+        for first, last in self._tiles(x.shape):
+            sums = self._product(low_at(first, last), self.n_in)
+            if high_at:
+                sums.add_(self._product(high_at(first, last), n_wide), alpha=256)
+            yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
+
+    def _views(self, x: NDArray[np.int8]) -> Callable[[int, int], NDArray[np.int8]]:
+        """What the kernel sees of int8 [N, H, W, C] from a first to a last position: int8 [positions, k * k * C'], C' >= C."""
+        n, height, width, channels = x.shape
+        if self.kernel == 1:
+            rows = x.reshape(-1, channels)
+            return lambda first, last: rows[first:last]
+        depth = -(-channels // WORD)
+        bordered = np.zeros((n, height + 2, width + 2, depth * WORD), np.int8)
+        bordered[:, 1:-1, 1:-1, :channels] = x
+        words = bordered.reshape(-1).view(np.int64)
+
+        def seen_at(first: int, last: int) -> NDArray[np.int8]:
+            out = np.empty((last - first) * 9 * depth, np.int64)
+            kernels.columns(words, height, width, depth, first, out)
+            return out.view(np.int8).reshape(last - first, -1)
+
+        return seen_at
+
+    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        n_positions = shape[0] * shape[1] * shape[2]
+        step = max(1, TILE_BYTES // (self.kernel**2 * self.n_in + 4 * self.n_out))
+        return ((first, min(n_positions, first + step)) for first in range(0, n_positions, step))
+
+    def _product(self, seen: NDArray[np.int8], n_in: int) -> Tensor:
+        """int8 [positions, k * k * C'] times the weights of the first n_in input channels: int32 [positions, O]."""
+        matrix = self._matrix(n_in, seen.shape[1] // self.kernel**2)
+        if self._int8:
+            return torch._int_mm(torch.from_numpy(seen), matrix)
+        return (torch.from_numpy(seen).float() @ matrix).to(torch.int32)
+
+    def _matrix(self, n_in: int, depth: int) -> Tensor:
+        """Weights of the first n_in input channels, and zeros up to `depth`: int8 or float32 [k * k * depth, O]."""
+        if n_in not in self._matrices:
+            weight = np.zeros((self.kernel, self.kernel, depth, self.n_out), np.int8)
+            weight[:, :, :n_in] = self._weight[:, :n_in].transpose(2, 3, 1, 0)
+            matrix = torch.from_numpy(weight.reshape(-1, self.n_out))
+            self._matrices[n_in] = matrix if self._int8 else matrix.float()
+        return self._matrices[n_in]
+
+
+def pixel_shuffled(channels: int, factor: int) -> NDArray[np.int64]:
+    """The order of output channels that `shuffled` wants: d * r^2 + u * r + v becomes (u * r + v) * D + d."""
+    depth = channels // factor**2
+    return np.arange(channels).reshape(depth, factor, factor).transpose(1, 2, 0).reshape(-1)
+
+
+def shuffled(x: NDArray[Any], factor: int) -> NDArray[Any]:
+    """The pixel shuffle of [N, h, w, r * r * D]: [N, h * r, w * r, D]."""
+    if factor == 1:
+        return x
+    n, height, width, channels = x.shape
+    blocks = x.reshape(n, height, width, factor, factor, channels // factor**2)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * factor, width * factor, -1)

@@ -1,0 +1,224 @@
+"""The decoder's networks on the CPU, laid out for speed: the numbers of `network.Decoder`, one by one.
+
+What is different, and what it gains:
+
+- Activations are bytes, and so are the products (`batchcodec.learned.convolution`).
+- A whole group goes through a layer before the next, tile by tile: bytes are few enough to stay in the caches.
+- Rounding, clamping, shuffling pixels and joining features are one loop each (`kernels`), not five passes over memory.
+- In the second pass of a slice, a 3x3 kernel over features that are zero but where the first pass was, in a checkerboard,
+  sees four of them: it is a 1x1 convolution of these four, at half of the positions.
+
+Arrays are channels last, int16 for latents. `tests/learned/test_engine.py` holds the equality with `coding.walk` and
+`Decoder.pixels`, which stay what the arithmetic is read from, trained with and run on GPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchcodec.learned.convolution import Convolution, Tile, int8_is_exact, pixel_shuffled, shuffled
+from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
+from batchcodec.learned.hyperprior import kernels
+from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, Architecture
+from batchcodec.learned.hyperprior.coding import Conditions
+from batchcodec.learned.hyperprior.network import (
+    MEAN_GAIN,
+    NONLINEAR_GAIN,
+    PIXEL_BITS,
+    PIXEL_LIMIT,
+    SCALE_STEPS,
+    Decoder,
+    Slice,
+    passes,
+)
+from batchcodec.learned.kernels import activate, add, round_to
+
+Activations = NDArray[np.int8]
+Latents = NDArray[np.int16]
+Tables = NDArray[np.uint16]
+"""The table of each integer in the bank of a model: those of the hyper-latents come first."""
+Code = Callable[[int, NDArray[np.int64], Latents, Tables], NDArray[np.int32]]
+"""Of one pass of a slice: (slice, positions, means [N, n, C], tables [N, n, C]) -> k, the coded integers, int32 [N, n, C]."""
+
+_GRID = 2.0**GRID_BITS
+_CROSS = (1, 3, 5, 7)
+"""Above, left, right and below in a 3x3 kernel."""
+
+
+class Engine:
+    """The networks of a decoder.
+
+    Args:
+        decoder: with frozen weights.
+        int8: whether bytes are multiplied as such; by default where that is exact.
+    """
+
+    def __init__(self, decoder: Decoder, *, int8: bool | None = None) -> None:
+        self.arch = decoder.arch
+        self.int8 = int8_is_exact() if int8 is None else int8
+        self._offset = float(decoder.offset)
+        self._hyper_in = self._layer(decoder.hyper_in, shuffle=2)
+        self._hyper_mid = self._layer(decoder.hyper_mid, shuffle=2)
+        self._hyper_out = self._layer(decoder.hyper_out)
+        self._slices = [_SliceLayers(cast(Slice, part), self.int8) for part in decoder.slices]
+        self._linear = Convolution(decoder.linear, 2.0**PIXEL_BITS, order=_blocks(self.arch), int8=self.int8)
+        if self.arch.width:
+            self._first = self._layer(decoder.first)
+            self._coarse = [self._residual(block) for block in decoder.coarse]
+            self._up = self._layer(decoder.up, shuffle=self.arch.stride // FINE_STRIDE)
+            self._fine = [self._residual(block) for block in decoder.fine]
+            self._last = self._layer(decoder.last, NONLINEAR_GAIN * 2.0**PIXEL_BITS, shuffle=FINE_STRIDE)
+
+    def _layer(self, layer: ExactConv2d, gain: float = _GRID, *, shuffle: int = 1) -> Convolution:
+        order = pixel_shuffled(layer.out_channels, shuffle) if shuffle > 1 else None
+        return Convolution(layer, gain, order=order, int8=self.int8)
+
+    def _residual(self, block: object) -> tuple[Convolution, Convolution]:
+        pair = cast(ExactResidual, block)
+        return self._layer(pair.a), self._layer(pair.b)
+
+    # ---- entropy model
+
+    def walk(self, z: NDArray[np.integer[Any]], conditions: Conditions, height: int, width: int, code: Code) -> Latents:
+        """The latents, int16 [N, height, width, M], pass by pass: `code` is asked for the integers of each.
+
+        Args:
+            z: hyper-latents -63..63 [N, ceil(height / 4), ceil(width / 4), Z].
+            conditions: of the same images.
+            height: of the latents.
+            width: of the latents.
+            code: gives the integers of a pass, from its means and tables.
+        """
+        arch, n = self.arch, len(z)
+        steps, log_step, plane = conditions.arrays()
+        shared = np.empty((n, height, width, arch.hyper_width + 1), np.int8)
+        x = _activated(self._hyper_in, z.astype(np.int8), 2)
+        x = _activated(self._hyper_out, _activated(self._hyper_mid, x, 2))
+        shared[..., :-1] = x[:, :height, :width]  # the rest is beyond the latents
+        shared[..., -1] = plane[:, None, None]
+        positions = [at.numpy() for at in passes(height, width)]
+        latents = np.empty((n, height, width, arch.latent), np.int16)
+        features = np.empty(latents.shape, np.int16)
+        for i, layers in enumerate(self._slices):
+            channels = arch.channels_of(i)
+            step, log = np.ascontiguousarray(steps[:, channels]), np.ascontiguousarray(log_step[:, channels])
+            known = layers.known(shared, features).reshape(n, height * width, -1)
+            for n_pass, at in enumerate(positions):
+                if not len(at):  # a single position has no second pass
+                    continue
+                mean = np.empty((n, len(at), arch.slices[i]), np.int16)
+                index = np.empty(mean.shape, np.uint16)
+                here = known.take(at, 1)
+                if n_pass:
+                    seen = np.empty((n, len(at), 4 * arch.slices[i]), np.int16)
+                    kernels.neighbours(features, channels.start, at, seen)
+                    here = layers.with_own(here, seen)
+                layers.parameters(here, n_pass, log, arch.hyper, mean, index)
+                k = code(i, at, mean, index)
+                kernels.place(k, mean, step, at, channels.start, latents, features)
+        return latents
+
+    # ---- synthesis
+
+    def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8]) -> None:
+        """Gray levels into uint8 [N, h * stride, w * stride, C].
+
+        Args:
+            latents: int16 [N, h, w, M].
+            plane: the quality planes, int8 [N].
+            out: output.
+        """
+        levels = self._levels(self._linear, self._linear.wide_sums(latents), latents.shape, self.arch.stride // FINE_STRIDE)
+        if self.arch.width:
+            x = self._detail(latents, plane)
+            levels += self._levels(self._last, self._last.sums(x), x.shape, 1)
+        kernels.pixels(levels.reshape(-1), self._offset, out.shape[2], self.arch.channels, out.reshape(-1))
+
+    def _levels(self, layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...], shuffle: int) -> NDArray[np.int32]:
+        """Blocks of 4x4 pixels, in 2^-PIXEL_BITS gray levels: int32 [N, H / 4, W / 4, 16 C]."""
+        out = np.empty((*shape[:3], layer.n_out), np.int32)
+        flat = out.reshape(-1)
+        for sums, at in tiles:
+            round_to(sums, layer.scale, layer.bias, float(PIXEL_LIMIT), flat[at])
+        return shuffled(out, shuffle)
+
+    def _detail(self, latents: Latents, plane: Activations) -> Activations:
+        """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
+        seen = np.empty((*latents.shape[:3], self.arch.latent + 1), np.int16)
+        kernels.featured(latents, seen)
+        seen[..., -1] = plane[:, None, None]
+        x = _activations(self._first, self._first.wide_sums(seen), seen.shape)
+        for block in self._coarse:
+            _add(block, x)
+        x = _activated(self._up, x, self.arch.stride // FINE_STRIDE)
+        for block in self._fine:
+            _add(block, x)
+        return x
+
+
+class _SliceLayers:
+    """The layers of a slice of the context model."""
+
+    def __init__(self, part: Slice, int8: bool) -> None:
+        self._before = Convolution(part.before, _GRID, int8=int8) if part.before is not None else None
+        self._own = Convolution(part.here, _GRID, taps=_CROSS, int8=int8)
+        n_known = part.mix.in_channels - part.here.out_channels
+        # in the first pass there is nothing of its own to see
+        self._mix = [Convolution(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(n_known), slice(None))]
+        self._hidden = Convolution(part.hidden, _GRID, int8=int8)
+        n_out = part.out.out_channels // 2
+        self._out = Convolution(part.out, np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), int8=int8)
+
+    def known(self, shared: Activations, features: Latents) -> Activations:
+        """What both passes look at, int8 [N, h, w, K]: hyper-features and quality plane, and features of earlier slices."""
+        if self._before is None:
+            return shared
+        earlier = np.ascontiguousarray(features[..., : self._before.n_in])
+        return np.concatenate([shared, _activations(self._before, self._before.wide_sums(earlier), earlier.shape)], 3)
+
+    def with_own(self, known: Activations, seen: Latents) -> Activations:
+        """`known` [N, n, K] and what the first pass of this slice tells, from `kernels.neighbours` [N, n, 4 C]."""
+        own = _activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
+        return np.concatenate([known, own[0]], 2)
+
+    def parameters(
+        self, known: Activations, n_pass: int, log_step: Latents, n_hyper: int, mean: Latents, index: Tables
+    ) -> None:
+        """Means and tables of a pass into [N, n, C] each, from int8 [N, n, K]."""
+        x = _activated(self._hidden, _activated(self._mix[n_pass], known[None]))
+        out = self._out
+        for sums, at in out.sums(x):
+            rows = sums.reshape(-1, out.n_out)
+            kernels.parameters(rows, out.scale, out.bias, at.start // out.n_out, log_step, n_hyper, mean, index)
+
+
+def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> Activations:
+    """Activations of a layer from its sums, int8 [N, H, W, O]."""
+    out = np.empty((*shape[:3], layer.n_out), np.int8)
+    flat = out.reshape(-1)
+    for sums, at in tiles:
+        activate(sums, layer.scale, layer.bias, flat[at])
+    return out
+
+
+def _activated(layer: Convolution, x: Activations, shuffle: int = 1) -> Activations:
+    """Activations of a layer, their pixels shuffled."""
+    return shuffled(_activations(layer, layer.sums(x), x.shape), shuffle)
+
+
+def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
+    """A residual block, in place."""
+    flat = x.reshape(-1)
+    for sums, at in block[1].sums(_activated(block[0], x)):
+        add(sums, block[1].scale, block[1].bias, flat[at])
+
+
+def _blocks(arch: Architecture) -> NDArray[np.int64]:
+    """The order of the linear layer's channels c * s^2 + y * s + x that has blocks of 4x4 pixels: the block, then (y, x, c)."""
+    side = arch.stride // FINE_STRIDE
+    channels = np.arange(arch.channels * arch.stride**2).reshape(arch.channels, side, FINE_STRIDE, side, FINE_STRIDE)
+    return channels.transpose(1, 3, 2, 4, 0).reshape(-1)

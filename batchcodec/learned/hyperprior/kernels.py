@@ -1,0 +1,259 @@
+"""Loops of `engine` in machine code: what lies between the networks, the coded integers and the pixels.
+
+Everything is C-contiguous, channels last. Roundings are to the nearest with ties to even; see `batchcodec.learned.kernels`
+for how. Sums that come in are exact, so all of it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from batchcodec.entropy import gaussian
+from batchcodec.entropy._jit import jit
+from batchcodec.learned.hyperprior.architecture import FINE_STRIDE
+from batchcodec.learned.hyperprior.network import (
+    FEATURE_LIMIT,
+    LATENT_LIMIT,
+    PIXEL_BITS,
+    SCALE_LIMIT,
+    SCALE_START,
+    SCALE_STEPS,
+)
+from batchcodec.learned.kernels import f32_in, i32_in
+
+# Constants have the types that the loops compute in: numba would widen everything to 64 bits.
+_MAGIC = np.float32(3 << 22)
+_MEAN_LIMIT = np.float32(LATENT_LIMIT)
+_SCALE_LIMIT = np.float32(SCALE_LIMIT)
+_SCALE_START = np.float32(SCALE_START)
+_FIRST_TABLE = np.int32(-gaussian.FIRST_LOG2 * SCALE_STEPS)
+_LAST_TABLE = np.int32(gaussian.N_SCALES - 1)
+_NO_TABLE = np.int32(0)
+_LATENT_LIMIT = np.int32(LATENT_LIMIT)
+_FEATURE_LIMIT = np.int16(FEATURE_LIMIT)
+_ONE, _TWO, _THREE = np.int16(1), np.int16(2), np.int16(3)
+_K_LIMIT = np.int32(1 << 13)
+"""Beyond this a latent is clamped whatever its step is."""
+_PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
+
+_i16_2d = types.Array(types.int16, 2, "C", readonly=True)
+_i16_3d_in = types.Array(types.int16, 3, "C", readonly=True)
+_i32_3d_in = types.Array(types.int32, 3, "C", readonly=True)
+_i16_4d_in = types.Array(types.int16, 4, "C", readonly=True)
+_i32_2d = types.Array(types.int32, 2, "C", readonly=True)
+_i64_1d = types.Array(types.int64, 1, "C", readonly=True)
+_i16_3d = types.Array(types.int16, 3, "C")
+_i16_4d = types.Array(types.int16, 4, "C")
+_u16_3d = types.Array(types.uint16, 3, "C")
+
+
+@jit(types.void(_i32_2d, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d))
+def parameters(
+    sums: NDArray[np.int32],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    first: int,
+    log_step: NDArray[np.int16],
+    n_hyper: int,
+    mean: NDArray[np.int16],
+    index: NDArray[np.uint16],
+) -> None:
+    """Means and tables of the latents of a pass from what the last layer says.
+
+    Args:
+        sums: int32 [rows, 2 C]: means in gray levels, then scales in eighths of octaves less `SCALE_START`.
+        scale: float32 [2 C].
+        bias: float32 [2 C].
+        first: which of the N * n rows of mean and index is that of the first of `sums`.
+        log_step: int16 [N, C], log2 of the quantiser steps in eighths.
+        n_hyper: tables before those of the Gaussian bank.
+        mean: int16 [N, n, C], output.
+        index: uint16 [N, n, C], output.
+    """
+    n_positions, channels = mean.shape[1:]
+    own = np.int32(n_hyper)
+    for r in range(sums.shape[0]):
+        n, i = (first + r) // n_positions, (first + r) % n_positions
+        row, means, tables, step = sums[r], mean[n, i], index[n, i], log_step[n]
+        for c in range(channels):
+            x = np.float32(row[c]) * scale[c] + bias[c]
+            x = min(max(x, -_MEAN_LIMIT), _MEAN_LIMIT)
+            means[c] = np.int16(np.int32((x + _MAGIC) - _MAGIC))
+        row, scales, biases = row[channels:], scale[channels:], bias[channels:]
+        for c in range(channels):
+            s = np.float32(row[c]) * scales[c] + biases[c] + _SCALE_START
+            s = min(max(s, -_SCALE_LIMIT), _SCALE_LIMIT)
+            table = np.int32((s + _MAGIC) - _MAGIC) - np.int32(step[c]) + _FIRST_TABLE
+            tables[c] = np.uint16(min(max(table, _NO_TABLE), _LAST_TABLE) + own)
+
+
+@jit(types.int16(types.int16))
+def _feature(value: np.int16) -> np.int16:
+    """A quarter of a latent, ties to even, clamped."""
+    quarter = np.int16(value >> _TWO)
+    # 3 of 4, or 2 of 4 and odd: what is left, and the last bit of the quarter, are 3 or more
+    quarter += np.int16(((value & _THREE) + (quarter & _ONE)) > _TWO)
+    return min(max(quarter, -_FEATURE_LIMIT), _FEATURE_LIMIT)
+
+
+@jit(types.void(_i32_3d_in, _i16_3d_in, _i16_2d, _i64_1d, types.int64, _i16_4d, _i16_4d))
+def place(
+    k: NDArray[np.int32],
+    mean: NDArray[np.int16],
+    steps: NDArray[np.int16],
+    positions: NDArray[np.int64],
+    column: int,
+    latents: NDArray[np.int16],
+    features: NDArray[np.int16],
+) -> None:
+    """Latents mean + k * step of a pass, and their features, into their places.
+
+    Args:
+        k: int32 [N, n, C].
+        mean: int16 [N, n, C].
+        steps: int16 [N, C].
+        positions: int64 [n], places among the h * w.
+        column: the first channel of the slice.
+        latents: int16 [N, h, w, M], output.
+        features: int16 [N, h, w, M], output.
+    """
+    n_images, n_positions, channels = k.shape
+    width = latents.shape[2]
+    for n in range(n_images):
+        for i in range(n_positions):
+            y, x = positions[i] // width, positions[i] % width
+            numbers, means, step = k[n, i], mean[n, i], steps[n]
+            values = latents[n, y, x, column : column + channels]
+            for c in range(channels):
+                size = min(max(numbers[c], -_K_LIMIT), _K_LIMIT)
+                value = np.int32(means[c]) + size * np.int32(step[c])
+                values[c] = np.int16(min(max(value, -_LATENT_LIMIT), _LATENT_LIMIT))
+            seen = features[n, y, x, column : column + channels]
+            for c in range(channels):
+                seen[c] = _feature(values[c])
+
+
+@jit(types.void(_i16_4d_in, _i16_4d))
+def featured(latents: NDArray[np.int16], features: NDArray[np.int16]) -> None:
+    """Features of latents: int16 [N, h, w, M] to the first M channels of int16 [N, h, w, >= M]."""
+    for n in range(latents.shape[0]):
+        for i in range(latents.shape[1]):
+            for j in range(latents.shape[2]):
+                values, seen = latents[n, i, j], features[n, i, j]
+                for c in range(len(values)):
+                    seen[c] = _feature(values[c])
+
+
+@jit(types.void(_i16_4d_in, types.int64, _i64_1d, _i16_3d))
+def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.int64], out: NDArray[np.int16]) -> None:
+    """What a position of the second pass sees of the first: the features above, left, right and below, 0 beyond the edge.
+
+    Args:
+        features: int16 [N, h, w, K].
+        column: the first channel of the slice.
+        positions: int64 [n], places among the h * w.
+        out: int16 [N, n, 4 * C], output.
+    """
+    n_images, height, width, _ = features.shape
+    channels = out.shape[2] // 4
+    for n in range(n_images):
+        for i in range(len(positions)):
+            y, x = positions[i] // width, positions[i] % width
+            for side in range(4):
+                v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
+                to = out[n, i, side * channels : (side + 1) * channels]
+                if v < 0 or u < 0 or v >= height or u >= width:
+                    for c in range(channels):
+                        to[c] = 0
+                else:
+                    row = features[n, v, u, column : column + channels]
+                    for c in range(channels):
+                        to[c] = row[c]
+
+
+@jit(
+    types.void(
+        types.Array(types.float32, 3, "C", readonly=True),
+        types.int64,
+        _i64_1d,
+        _i16_3d_in,
+        _i16_2d,
+        types.Array(types.uint16, 3, "C", readonly=True),
+        types.int64,
+        types.Array(types.float32, 2, "C", readonly=True),
+        types.Array(types.float32, 1, "C", readonly=True),
+        types.Array(types.int32, 3, "C"),
+    )
+)
+def quantise(
+    y: NDArray[np.float32],
+    column: int,
+    positions: NDArray[np.int64],
+    mean: NDArray[np.int16],
+    steps: NDArray[np.int16],
+    index: NDArray[np.uint16],
+    n_hyper: int,
+    bits: NDArray[np.float32],
+    price: NDArray[np.float32],
+    k: NDArray[np.int32],
+) -> None:
+    """The integers of a pass: the nearest, or one less in magnitude where that costs less in bits + price * error^2.
+
+    Args:
+        y: latents, float32 [N, h * w, M].
+        column: the first channel of the slice.
+        positions: int64 [n], places among the h * w.
+        mean: int16 [N, n, C].
+        steps: int16 [N, C].
+        index: uint16 [N, n, C], tables.
+        n_hyper: tables before those of the Gaussian bank.
+        bits: float32 [81, r + 1], of the integers 0..r with each table; [0, 0] rounds to the nearest.
+        price: float32 [N], bits that a squared gray level is worth.
+        k: int32 [N, n, C], output.
+    """
+    n_images, n_positions, channels = k.shape
+    reach = bits.shape[1] - 1
+    for n in range(n_images):
+        for i in range(n_positions):
+            row = y[n, positions[i], column : column + channels]
+            for c in range(channels):
+                step = np.float32(steps[n, c])
+                exact = (row[c] - np.float32(mean[n, i, c])) / step
+                limit = np.floor(np.float32(2 * LATENT_LIMIT) / step)
+                exact = min(max(exact, -limit), limit)
+                nearest = (exact + _MAGIC) - _MAGIC
+                size = abs(nearest)
+                if size > 0 and size <= reach:
+                    error = abs(exact) - size
+                    worse = price[n] * step * step * ((error + np.float32(1)) ** 2 - error**2)
+                    row_bits = bits[index[n, i, c] - n_hyper]
+                    if row_bits[np.int32(size)] - row_bits[np.int32(size) - 1] > worse:
+                        nearest -= np.float32(1) if nearest > 0 else np.float32(-1)
+                k[n, i, c] = np.int32(nearest)
+
+
+@jit(types.void(i32_in, types.float32, types.int64, types.int64, types.Array(types.uint8, 1, "C")))
+def pixels(levels: NDArray[np.int32], offset: float, width: int, channels: int, out: NDArray[np.uint8]) -> None:
+    """Gray levels, in the order of images, from blocks of 4x4 pixels.
+
+    Args:
+        levels: int32 [N, H / 4, W / 4, 16 * C], in 2^-PIXEL_BITS gray levels, flat.
+        offset: gray level that zero stands for.
+        width: W.
+        channels: C.
+        out: uint8 [N, H, W, C], output, flat.
+    """
+    run = FINE_STRIDE * channels
+    line = width * channels
+    for block in range(len(levels) // (FINE_STRIDE * run)):
+        i, j = block // (width // FINE_STRIDE), block % (width // FINE_STRIDE)
+        for u in range(FINE_STRIDE):
+            row = levels[(block * FINE_STRIDE + u) * run : (block * FINE_STRIDE + u + 1) * run]
+            start = (i * FINE_STRIDE + u) * line + j * run
+            to = out[start : start + run]
+            for t in range(run):
+                value = np.float32(row[t]) * _PIXEL_UNIT + offset
+                value = min(max(value, np.float32(0)), np.float32(255))
+                to[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
