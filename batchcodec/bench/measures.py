@@ -97,7 +97,7 @@ def _unpack(job: Job) -> Figures:
     to = "npz" if one_shape else "folder"
     with TemporaryDirectory(dir=job.archive.parent) as folder:
         started = time.perf_counter()
-        report = unpack(job.archive, Path(folder, "out.npz" if one_shape else "out"), UnpackOptions(to=to))
+        report = unpack(job.archive, Path(folder, "out.npz" if one_shape else "out"), UnpackOptions(to=to, workers=job.workers))
         seconds = time.perf_counter() - started
     return {"unpack_per_s": report.n_items / seconds, "unpacked_to": to}
 
