@@ -315,7 +315,7 @@ class CpackIterable(IterableDataset[Any]):
                 yield self._collate([self._example(pixels, index) for pixels, index in batch])
                 continue
             images, indices = zip(*batch, strict=True)
-            kinds = {(image.shape, str(image.dtype)): index for image, index in batch}
+            kinds = {(image.shape, image.dtype): index for image, index in batch}
             if len(kinds) > 1:
                 (_, one), (_, other) = list(kinds.items())[:2]
                 names = f"{self.archive.names[one]!r} and {self.archive.names[other]!r}"

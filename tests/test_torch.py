@@ -292,3 +292,23 @@ def test_damage_names_group_and_item(path: Path, tmp_path: Path, n_workers: int)
     with pytest.raises(CorruptGroupError):
         CpackDataset(bad)[21]
     assert len(CpackDataset(bad)[0]) == 2
+
+
+@pytest.mark.parametrize("kind", [CpackDataset, CpackIterable])
+def test_a_network_codec_in_forked_workers(tmp_path: Path, hyperprior_models: Path, kind: Any) -> None:
+    """The parent has run the decoder network, in threads, before it forks."""
+    images = np.repeat(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, 32 * 32, 1).reshape(40, 32, 32, 1)
+    np.save(tmp_path / "a.npy", images)
+    options = PackOptions(codec="hyperprior-1", model=hyperprior_models / "tiny-gray.safetensors", group_items=6)
+    batchcodec.pack(tmp_path / "a.npy", tmp_path / "a.cpack", options)
+    with batchcodec.open(tmp_path / "a.cpack", workers=2) as archive:
+        want = archive.to_numpy()
+        dataset = kind(archive)
+        loader = DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork")
+        got = np.concatenate([x.numpy() for x, _ in loader]).transpose(0, 2, 3, 1)
+    with batchcodec.open(tmp_path / "a.cpack") as archive:
+        parts = [archive.read([i]) for i in (0, 20, 39, 11)]  # but for the first, decoded in part
+    np.testing.assert_array_equal(np.concatenate(parts), want[[0, 20, 39, 11]])
+    if kind is CpackDataset:
+        np.testing.assert_array_equal(got, want)
+    assert sorted(map(bytes, got)) == sorted(map(bytes, want))

@@ -138,22 +138,33 @@ class Gatherer:
         """The indices by group, in the order of groups."""
         positions = self._items.positions(indices)
         order = np.argsort(positions, kind="stable")
-        groups = self._items.groups(positions[order])
+        positions = positions[order]
+        first = np.diff(positions, prepend=-1) != 0  # not of the item before
+        groups = self._items.groups(positions)
+        starts = self._items.starts[groups]
+        cuts = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(order)]
         shares = []
-        for rows in np.split(order, np.flatnonzero(np.diff(groups)) + 1):
-            group = int(self._items.groups(positions[rows[:1]])[0])
-            places, of = np.unique(positions[rows] - self._items.starts[group], return_inverse=True)
-            shares.append(_Share(group, places, rows, of))
+        for part in map(slice, cuts, cuts[1:]):
+            new = first[part]
+            places = (positions[part] - starts[part])[new]
+            shares.append(_Share(int(groups[part.start]), places, order[part], np.cumsum(new) - 1))
         return shares
 
     def _all(self, work: Callable[[_Share], None], indices: npt.NDArray[np.int64]) -> None:
         if not len(indices):
             return
-        shares = self._shares(indices)
-        if len(shares) == 1 or self._workers == 1:
-            for share in shares:
+        waiting = []
+        for share in self._shares(indices):
+            if self._workers > 1 and self._groups.cache.get(share.group) is None:
+                waiting.append(share)
+            else:
                 work(share)
-            return
+        if len(waiting) > 1:
+            self._side_by_side(work, waiting)
+        elif waiting:
+            work(waiting[0])
+
+    def _side_by_side(self, work: Callable[[_Share], None], shares: list[_Share]) -> None:
         with self._lock:
             if self._pool is None and not self._closed:
                 self._pool = ThreadPoolExecutor(self._workers, "batchcodec-read")
