@@ -17,7 +17,7 @@ PLUGINS = ROOT.parent / "plugins"
 
 FOUNDATION = {"errors", "types", "version"}
 CONTRACTS = FOUNDATION | {"codec", "dataset"}
-ARCHIVE = {"archive", *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "writer", "blocks"))}
+ARCHIVE = {"archive", *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "taken", "writer", "blocks"))}
 OPEN_ARCHIVE = ARCHIVE | {"parallel", *(f"archive.{name}" for name in ("cache", "gathering", "groups", "items", "reader"))}
 
 ALLOWED: dict[str, set[str]] = {
@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive.wire": FOUNDATION | ARCHIVE,
     "archive.directory": FOUNDATION | ARCHIVE,
     "archive.digest": FOUNDATION | ARCHIVE,
+    "archive.taken": set(),
     "archive.writer": FOUNDATION | ARCHIVE,
     "archive.blocks": FOUNDATION | ARCHIVE,
     "archive.index": {"archive.wire"},
