@@ -1,4 +1,4 @@
-"""The INDEX of an open archive, kept as the 21 bytes that each block has in it: a million groups are some megabytes, not objects."""
+"""The INDEX of an open archive, kept as the 21 bytes that each block has in it: a million groups are megabytes, not objects."""
 
 from __future__ import annotations
 
