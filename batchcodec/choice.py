@@ -40,6 +40,7 @@ class CodecChoice:
         model_ref: whether archives name their model in place of holding it.
         n_pixels: of the dataset, where it is known; of few of them "auto" does not put weights into the archive.
         fitted: models that were fitted to the dataset, by the channels of the images that they are for.
+        device: where codecs are to run that have a choice; see `Codec.use_device`.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class CodecChoice:
         model_ref: bool = False,
         n_pixels: int | None = None,
         fitted: dict[int, bytes] | None = None,
+        device: str = "auto",
     ) -> None:
         self._plugins = plugins
         self._fitted = fitted or {}
+        self._device = device
         self._text = text
         self._model: bytes | None = None
         self._entropy = entropy
@@ -91,7 +94,9 @@ class CodecChoice:
             has = self._plugins.codec_class(text.partition(":")[0]).options_help
             given = {"model": model, "entropy": self._entropy, "model_ref": self._model_ref or None}
             more = {name: value for name, value in given.items() if value is not None and (name == "model" or name in has)}
-            self._made[key] = self._plugins.make_codec(text, **more)
+            codec = self._plugins.make_codec(text, **more)
+            codec.use_device(self._device)
+            self._made[key] = codec
         return self._made[key]
 
     def texts(self) -> dict[int, str]:

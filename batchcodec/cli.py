@@ -23,6 +23,8 @@ from batchcodec.cli_combine import append_command, extract_command, merge_comman
 from batchcodec.cli_options import (
     ArchiveArgument,
     AspectOption,
+    Device,
+    DeviceOption,
     ForceFlag,
     FormatOption,
     Frames,
@@ -41,6 +43,7 @@ from batchcodec.cli_options import (
     SizeOption,
     SourceArgument,
     VerboseFlag,
+    WorkersOption,
     counting,
     parse_percent,
     preprocessing,
@@ -140,7 +143,11 @@ def _pack(
     on_error: Annotated[
         OnError, typer.Option(help="At items that cannot be packed: stop, or leave them out and list them.")
     ] = (OnError.fail),
-    workers: Annotated[int, typer.Option(help="Groups coded at once; 0 is one for each core.")] = 0,
+    workers: WorkersOption = 0,
+    batch: Annotated[
+        int, typer.Option(help="Images that a thread reads and prepares at a time; 0 goes by how long they take.")
+    ] = 0,
+    device: DeviceOption = Device.auto,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what an interrupted run left, if it left anything.")
     ] = False,
@@ -167,13 +174,16 @@ def _pack(
         format=format_id,
         format_options=FormatOptions(frames=frames.value, metadata=metadata, key=key, label_key=label_key),
         workers=workers,
+        batch=batch,
+        device=device.value,
     )
     started = time.monotonic()
     with output.bar(None, "image") as bar:
 
         def show(status: PackStatus) -> None:
             bar.total = status.total
-            bar.set_postfix_str(text.size(status.n_bytes), refresh=False)
+            if not bar.disable:
+                bar.set_postfix_str(text.pack_progress(status, bar.format_dict["elapsed"]), refresh=False)
             bar.update(status.done - bar.n)
 
         def show_fit(what: str, done: float) -> None:
@@ -182,6 +192,7 @@ def _pack(
         report = pack(source, target, options, progress=show, fit_progress=show_fit)
     seconds = time.monotonic() - started
     output.detail(f"{seconds:.1f} s, {report.n_items / seconds:,.0f} images/s; {text.counts(report.shapes)}")
+    output.detail(text.pack_seconds(report))
     output.result(report, text.pack_text(report))
 
 

@@ -14,6 +14,8 @@ import typer
 from batchcodec.archive.wire import BlockType
 from batchcodec.cli_options import (
     ArchiveArgument,
+    Device,
+    DeviceOption,
     ForceFlag,
     FormatOption,
     JsonFlag,
@@ -25,6 +27,7 @@ from batchcodec.cli_options import (
     ProgressFlag,
     QuietFlag,
     RangesOption,
+    WorkersOption,
     counting,
     preprocessing,
     selecting,
@@ -97,7 +100,8 @@ def append_command(
     on_error: Annotated[
         OnError, typer.Option(help="At images of datasets that cannot be packed: stop, or leave them out.")
     ] = OnError.fail,
-    workers: Annotated[int, typer.Option(help="Groups coded at once; 0 is one for each core.")] = 0,
+    workers: WorkersOption = 0,
+    device: DeviceOption = Device.auto,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
     progress: ProgressFlag = None,
@@ -119,6 +123,7 @@ def append_command(
         group_items=group,
         on_error=on_error.value,
         workers=workers,
+        device=device.value,
     )
     with output.bar(None, "") as bar:
 

@@ -31,6 +31,14 @@ class Frames(StrEnum):
     all = "all"
 
 
+class Device(StrEnum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
@@ -53,6 +61,10 @@ ResampleOption = Annotated[str, typer.Option(help="nearest, box, bilinear, hammi
 AspectOption = Annotated[str, typer.Option(help="How another aspect ratio meets --size: stretch, crop or pad.")]
 ModeOption = Annotated[str, typer.Option(help="keep, gray or rgb.")]
 FramesOption = Annotated[Frames, typer.Option(help="Frames of animated and multi-page files.")]
+WorkersOption = Annotated[
+    int, typer.Option(help="Groups coded at once, and threads that read; 0 is one for each core, fewer where memory is short.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where networks run; auto is a GPU if there is one that the codec can use.")]
 ArchiveArgument = Annotated[Path, typer.Argument(help="A .cpack archive.", show_default=False)]
 SourceArgument = Annotated[Path, typer.Argument(help="Folder, .npy, .npz, IDX, tar or another dataset.", show_default=False)]
 

@@ -86,6 +86,15 @@ class Codec(ABC):
     def fit(self, images: Sequence[Pixels], *, seconds: float, progress: Progress | None = None) -> None:  # noqa: B027
         """Adapt to these images ([H, W, C] each) for about so many seconds. Optional: the default does nothing."""
 
+    def use_device(self, name: str) -> None:  # noqa: B027
+        """Run where the user asked for: "cpu", "cuda", or "auto", which is cuda where there is one that helps.
+
+        The default does nothing: most codecs run on the processor, whatever is asked.
+
+        Raises:
+            OptionError: the codec could run there, and this machine has no such device.
+        """
+
     @abstractmethod
     def get_config(self) -> dict[str, JSON]:
         """All that decoding needs besides the model, as plain JSON."""

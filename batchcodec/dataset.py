@@ -4,8 +4,14 @@
 memory stays bounded whatever the dataset's size. An item that cannot be read raises `ItemError` naming it when it is
 asked for, not before, so that `--on-error skip` can step over it. `write` is handed items one by one and does not keep them.
 
+The sequence is read by one thread, the one that asked for it, from the first item to the last. If `[i]` may be called by
+several threads at once, in any order, and costs no more than in order, then let the sequence say so by an attribute
+`parallel_reads = True`: `pack` then reads ahead on as many threads as there are cores. A stream that only goes forwards has
+none: it is safe behind a lock, but threads that are not quite in step would make each other start over.
+
 Laws, held by `batchcodec.testing.check_format`: `write` then `read` gives the same pixels, names (as far as the format
-has names: `keeps_names`) and labels (`keeps_labels`), in the same order or in sorted order of names; `matches` never raises.
+has names: `keeps_names`) and labels (`keeps_labels`), in the same order or in sorted order of names; `matches` never raises;
+several threads get what one gets where `parallel_reads` is true.
 """
 
 from __future__ import annotations

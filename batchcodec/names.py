@@ -14,6 +14,8 @@ MAX_COMPONENT_BYTES = 255
 
 # A newline, a tab or a carriage return is legal in a file name and round-trips; the rest only confuses terminals.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# What nearly all names are: allowed at a glance, if they are no longer than one component may be.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -37,6 +39,8 @@ def unsafe_reason(name: str) -> str | None:
     Allowed are relative names with `/` whose components are not empty, `.` or `..` and have at most 255 bytes of UTF-8.
     Refused are backslashes, drive letters and control characters other than newline, tab and carriage return.
     """
+    if len(name) <= MAX_COMPONENT_BYTES and _PLAIN.fullmatch(name):
+        return None
     if not name:
         return "the name is empty"
     if not is_utf8(name):

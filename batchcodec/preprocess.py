@@ -70,6 +70,11 @@ class Preprocess:
         if self.size is not None and self.size[0] * self.size[1] > MAX_PIXELS:
             raise OptionError("size", f"{self.size[0]}x{self.size[1]}", f"at most {MAX_PIXELS} pixels")
 
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether there is anything to do."""
+        return self.size is not None or self.mode != "keep"
+
     def to_json(self) -> dict[str, JSON]:
         """As recorded in the archive."""
         size = "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"

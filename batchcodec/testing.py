@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,9 @@ from batchcodec.types import GroupSpec, ImageSpec, Item, Pixels
 
 CODEC_ID_PATTERN = r"[a-z0-9][a-z0-9.+-]*"
 FORMAT_ID_PATTERN = CODEC_ID_PATTERN
+THREADS = 4
+THREAD_ROUNDS = 5
+"""How often each of the threads reads everything where a format says `parallel_reads`."""
 
 
 def check_codec(codec: Codec, images: Pixels, *, n_damaged: int = 64) -> None:
@@ -245,8 +250,39 @@ def _check_read(kind: type[Format], path: Path, written: Sequence[Item], options
         pass
     else:
         raise AssertionError(f"{name}: there is an item beyond the last; expected IndexError")
+    parallel = getattr(found, "parallel_reads", False)
+    assert isinstance(parallel, bool), f"{name}: parallel_reads is {parallel!r}, expected False or True"
+    if parallel:
+        _check_threads(name, kind(options).read(path), items)
     reread = kind(options).read(path)
     assert [reread[i].name for i in range(len(reread))] == names, f"{name}: reading twice gives other names"
+
+
+def _check_threads(name: str, found: Sequence[Item], expected: Sequence[Item]) -> None:
+    """Several threads that read all items at once, each in an order of its own, get what one thread gets."""
+
+    def read(seed: int) -> list[str]:
+        wrong = []
+        for _ in range(THREAD_ROUNDS):
+            for index in np.random.default_rng(seed).permutation(len(expected)).tolist():
+                item, one = found[index], expected[index]
+                same = (item.name, item.label, dict(item.attributes)) == (one.name, one.label, dict(one.attributes))
+                if not same or not np.array_equal(item.pixels, one.pixels):
+                    wrong.append(f"item {index}")
+        return wrong
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as can be
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            wrong = [what for found_by_one in pool.map(read, range(THREADS)) for what in found_by_one]
+    except Exception as exc:
+        raise AssertionError(
+            f"{name}: says parallel_reads, but raises {type(exc).__name__} ({exc}) when several threads read it"
+        ) from exc
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong, f"{name}: says parallel_reads, but {wrong[0]} is another when several threads read it"
 
 
 def _check_pixels(where: str, got: object, expected: Pixels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,35 @@ class _LosesOne(_Changed):
         return super().read(path)[:-1]
 
 
+class _SharesItsPlace(_Base):
+    """Says that threads may read it, and keeps the place of the item that is read where all of them see it."""
+
+    def read(self, path):
+        return _Shared(super().read(path))
+
+
+class _Shared:
+    parallel_reads = True
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        self.place = index
+        time.sleep(1e-5)  # others come in between
+        return self.items[self.place]
+
+
+class _SaysMaybe(_Base):
+    def read(self, path):
+        found = super().read(path)
+        found.parallel_reads = "maybe"
+        return found
+
+
 class _WritesOutside(FolderFormat):
     def write(self, path, items):
         from PIL import Image
@@ -151,6 +181,8 @@ class _WritesOutside(FolderFormat):
         (_OtherNames, "is named"),
         (_OneName, "two items have one name"),
         (_LosesOne, "5 items come back, expected 6"),
+        (_SharesItsPlace, "says parallel_reads, but item . is another when several threads read it"),
+        (_SaysMaybe, "parallel_reads is 'maybe', expected False or True"),
         (_WritesOutside, "written outside"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

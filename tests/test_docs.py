@@ -115,6 +115,17 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     check_format(kind, tmp_path / "kit", [Item(f"{i:06}.png", frame) for i, frame in enumerate(frames)])
 
 
+def test_the_code_of_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its blocks, one after the other, beside a folder `images` of generated pictures."""
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "benchmarks" / "pictures.py"))["write_pictures"](Path("images"), n_each=8)
+    names: dict[str, Any] = {"__name__": "page"}
+    for number, block in enumerate(blocks(ROOT / "docs" / "python.md", "python"), 1):
+        exec(compile(block, f"docs/python.md, block {number}", "exec"), names)
+    assert number >= 5
+    assert sorted(path.name for path in tmp_path.glob("train.*")) == ["train.cpack", "train.npz", "train.parquet", "train.tar"]
+
+
 def test_readme_entry_point_is_of_our_group() -> None:
     (block,) = blocks(ROOT / "README.md", "toml")
     assert list(tomllib.loads(block)["project"]["entry-points"]) == ["batchcodec"]

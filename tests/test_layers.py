@@ -17,7 +17,10 @@ PLUGINS = ROOT.parent / "plugins"
 
 FOUNDATION = {"errors", "types", "version"}
 CONTRACTS = FOUNDATION | {"codec", "dataset"}
-ARCHIVE = {"archive", *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "writer", "blocks"))}
+ARCHIVE = {
+    "archive",
+    *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "taken", "writer", "blocks")),
+}
 OPEN_ARCHIVE = ARCHIVE | {"parallel", *(f"archive.{name}" for name in ("cache", "gathering", "groups", "items", "reader"))}
 
 ALLOWED: dict[str, set[str]] = {
@@ -32,9 +35,14 @@ ALLOWED: dict[str, set[str]] = {
     "atomic": {"disk", "errors"},
     "disk": set(),
     "journal": set(),
+    "machine": set(),
     "metrics": {"types"},
     "parallel": set(),
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
+    "packing.grouping": {"archive.wire", "codec", "types"},
+    "packing.pipeline": set(),
+    "packing.reading": FOUNDATION | {"archive.wire", "names", "preprocess"},
+    "packing.report": {"archive.writer"},
     "preprocess": FOUNDATION,
     "selection": {"errors", "archive.reader"},
     "copying.stored": {"errors", "atomic", "checking.verify", "archive.reader"} | ARCHIVE,
@@ -44,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive.wire": FOUNDATION | ARCHIVE,
     "archive.directory": FOUNDATION | ARCHIVE,
     "archive.digest": FOUNDATION | ARCHIVE,
+    "archive.taken": set(),
     "archive.writer": FOUNDATION | ARCHIVE,
     "archive.blocks": FOUNDATION | ARCHIVE,
     "archive.index": {"archive.wire"},

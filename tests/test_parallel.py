@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import RunCli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -142,9 +143,12 @@ def test_damage_is_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [-1, 257])
-def test_a_bad_number_of_workers(workers: int) -> None:
+def test_a_bad_number_of_workers(workers: int, invoke: RunCli, rgb_archive: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="workers"):
         UnpackOptions(workers=workers)
+    refused = invoke("unpack", rgb_archive[1], tmp_path / "out", "--workers", workers)
+    assert refused.rc == 2
+    assert invoke("unpack", rgb_archive[1], tmp_path / "out", "--workers", 3).rc == 0
 
 
 SLOW = """

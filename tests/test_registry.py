@@ -217,7 +217,7 @@ def test_the_command_line_shows_broken_and_conflicting_plugins(run_cli: RunCli, 
     assert done.rc == 0
     by_name = {p["name"]: p for p in done.json["plugins"]}
     assert by_name["bad"]["error"] == "ModuleNotFoundError: No module named 'a_module_that_is_missing'"
-    assert by_name["formats"]["formats"] == ["folder", "npy", "npz", "idx", "tar"]
+    assert by_name["formats"]["formats"] == ["folder", "npy", "npz", "idx", "tar", "parquet"]
     assert by_name["formats"]["distribution"] == "batchcodec"
     assert len(done.json["conflicts"]) == 1
     assert "dist-jpeg (other)" in done.json["conflicts"][0]

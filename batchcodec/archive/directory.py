@@ -136,16 +136,27 @@ def pack_table(rows: Sequence[Row]) -> bytes:
     if len(rows) > MAX_ROWS or sum(len(row.name.encode()) for row in rows) > MAX_TEXT:
         raise Malformed(f"a directory of {len(rows)} rows is too large; use smaller groups")
     orders, prefixes, lengths, suffixes = bytearray(), bytearray(), bytearray(), bytearray()
-    previous_order, previous = -1, b""
+    previous_order, previous, shared = -1, b"", 0
     for row in rows:
-        orders += varint(_zigzag(row.order - previous_order - 1))
+        step = row.order - previous_order - 1
         previous_order = row.order
+        if step:
+            orders += varint(_zigzag(step))
+        else:
+            orders.append(0)
         name = row.name.encode()
         if not 1 <= len(name) <= MAX_NAME_BYTES:
             raise Malformed(f"a name of {len(name)} bytes; 1 to {MAX_NAME_BYTES} are allowed")
-        shared = _shared_prefix(previous, name)
-        prefixes += varint(shared)
-        lengths += varint(len(name) - shared)
+        # Of numbered names, nine of ten share as much with the one before as that one did.
+        if previous[:shared] != name[:shared] or previous[shared : shared + 1] == name[shared : shared + 1]:
+            shared = _shared_prefix(previous, name)
+        length = len(name) - shared
+        if shared < 0x80 and length < 0x80:
+            prefixes.append(shared)
+            lengths.append(length)
+        else:
+            prefixes += varint(shared)
+            lengths += varint(length)
         suffixes += name[shared:]
         previous = name
     columns = [(ORDER, bytes(orders)), (NAMES, bytes(prefixes + lengths + suffixes))]
@@ -163,8 +174,11 @@ def _pack_labels(labels: Sequence[str | None]) -> bytes:
     out = bytearray(varint(len(numbers)))
     for label in numbers:
         out += varint(len(label.encode())) + label.encode()
-    for value in labels:
-        out += varint(0 if value is None else 1 + numbers[value])
+    if len(numbers) < 0x7F:
+        out += bytes(0 if value is None else 1 + numbers[value] for value in labels)
+    else:
+        for value in labels:
+            out += varint(0 if value is None else 1 + numbers[value])
     return bytes(out)
 
 

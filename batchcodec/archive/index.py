@@ -1,4 +1,4 @@
-"""The INDEX of an open archive, kept as the 21 bytes that each block has in it: a million groups are 21 MB, not objects."""
+"""The INDEX of an open archive, kept as the 21 bytes that each block has in it: a million groups are megabytes, not objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Streams groups into a `.cpack` file in one forward pass. It knows no codec and keeps no pixels.
 
 Memory is bounded: rows wait for at most one directory segment, and what stays for the whole run is one row of the index for
-each block and a 64-bit hash of each name (to refuse a second item of the same name).
+each block, 21 bytes, and what `taken` keeps of each name (to refuse a second item of the same name).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import xxhash
-
 from batchcodec.archive import directory, wire
 from batchcodec.archive.directory import Row
+from batchcodec.archive.taken import TakenNames
 from batchcodec.archive.wire import BlockEntry, BlockType, CodecRecord, GroupHead
 from batchcodec.errors import BatchcodecError, DuplicateNameError
 from batchcodec.types import JSON
@@ -98,10 +97,10 @@ class ArchiveWriter:
         self._parity = parity
         self._parity_end: int | None = None
         self._position = 0
-        self._entries: list[BlockEntry] = []
+        self._index = bytearray()
         self._models: set[bytes] = set()
         self._codecs: set[int] = set()
-        self._names: set[int] = set()
+        self._names = TakenNames()
         self._rows: list[Row] = []
         self._segment_groups = self._segment_bytes = 0
         self.bytes = ByteCount()
@@ -118,10 +117,8 @@ class ArchiveWriter:
         Raises:
             DuplicateNameError: it is taken.
         """
-        key = xxhash.xxh3_64_intdigest(name.encode())
-        if key in self._names:
+        if not self._names.add(name):
             raise DuplicateNameError(source, name)
-        self._names.add(key)
 
     def add_codec(self, record: CodecRecord) -> int:
         """Write a codec and its model unless they are there already; the reference for `add_group`."""
@@ -198,7 +195,7 @@ class ArchiveWriter:
         index_offset = self._position
         if self._parity_end != (index_offset if self._parity else None):
             raise ValueError("add_parity must come last before finish, and only in a writer that was told so")
-        self._block(BlockType.INDEX, wire.pack_index(self._entries))
+        self._block(BlockType.INDEX, bytes(self._index))
         self._write(wire.pack_trailer(index_offset, self._position + wire.TRAILER.size))
         self.bytes.framing += wire.TRAILER.size
         return self.bytes
@@ -212,14 +209,14 @@ class ArchiveWriter:
         self._rows, self._segment_groups, self._segment_bytes = [], 0, 0
 
     def _block(self, kind: BlockType, body: bytes, n_items: int = 0, *, required: bool = True, n_head: int = 0) -> None:
-        self._entries.append(BlockEntry(kind, self._position, len(body), n_items))
+        self._index += wire.pack_index([BlockEntry(kind, self._position, len(body), n_items)])
         self._write(wire.pack_block_header(kind, body, n_items, required=required))
         self._write(body)
         self.bytes.add(kind, len(body), n_head)
 
     def _copy(self, block: StoredBlock, n_head: int = 0) -> None:
         header = wire.parse_block_header(block.header)
-        self._entries.append(BlockEntry(header.type, self._position, header.n_bytes, header.n_items))
+        self._index += wire.pack_index([BlockEntry(header.type, self._position, header.n_bytes, header.n_items)])
         self._write(block.header)
         for piece in block.pieces:
             self._write(piece)

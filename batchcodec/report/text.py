@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from batchcodec.pack import PackReport
+from batchcodec.pack import PackReport, PackStatus
 from batchcodec.report.info import ArchiveInfo
 from batchcodec.report.quality import Quality, Report
 from batchcodec.unpack import UnpackReport
@@ -77,6 +77,34 @@ def pack_text(report: PackReport) -> str:
         if len(report.skipped) > 20:
             lines.append(f"  and {len(report.skipped) - 20:,} more; `batchcodec info --json` lists them")
     return "\n".join(lines)
+
+
+def pack_progress(status: PackStatus, seconds: float) -> str:
+    """What stands beside the bar: raw pixels packed in a second, and how much smaller the archive is than these so far."""
+    if not status.raw_bytes:
+        return size(status.n_bytes)
+    ratio = status.raw_bytes / max(1, status.n_bytes)
+    return f"{status.raw_bytes / max(seconds, 1e-9) / 1e6:,.1f} MB/s, ratio {ratio:,.2f}, {size(status.n_bytes)}"
+
+
+def pack_seconds(report: PackReport) -> str:
+    """Where the time went: seconds of each stage, and the images that it would get done in a second if it were alone."""
+    seconds = report.seconds
+    stages = [
+        ("read", seconds.read),
+        ("prepare", seconds.prepare),
+        ("encode", seconds.encode),
+        ("check", seconds.check),
+        ("write", seconds.write),
+        ("waited for images", seconds.wait_read),
+        ("waited for groups", seconds.wait_code),
+        ("by the clock", seconds.total),
+    ]
+    rows = [
+        [name, f"{value:,.2f}", "" if "waited" in name or not value else f"{report.n_items / value:,.0f}"]
+        for name, value in stages
+    ]
+    return table(rows, [f"{report.workers} worker{'s' if report.workers > 1 else ''}", "seconds", "images/s"])
 
 
 def unpack_text(report: UnpackReport) -> str:

@@ -1,6 +1,6 @@
 """Arrays on disk, read item by item within bounded memory.
 
-`WindowedArray` maps a few megabytes of a plain file at a time: a mapping of the whole file would count as resident memory
+`WindowedArray` holds a few megabytes of a plain file at a time: a mapping of the whole file would count as resident memory
 as it is read. `StreamedArray` does the same for a compressed stream, which can only be read forwards: going back further than
 its window starts over, so read it in order. `ForwardReader` is the window over such a stream.
 """
@@ -22,6 +22,7 @@ from batchcodec.errors import InputError
 
 WINDOW_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 18
+_SMALL_BYTES = 1 << 16
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,6 +32,8 @@ class ItemArray(Protocol):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    parallel_reads: bool
+    """As in `batchcodec.dataset`."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Array: ...
@@ -39,19 +42,23 @@ class ItemArray(Protocol):
 class WindowedArray:
     """The items of a C-order array of `shape` and `dtype` that begins at byte `offset` of a file.
 
-    `[i]` copies item `i` out as a native-endian array. At most one window (4 MiB, or one item if that is larger) is mapped.
+    `[i]` copies item `i` out as a native-endian array. Each thread that reads holds at most one window (4 MiB, or one item if
+    that is larger).
 
     Raises:
         InputError: the file is too short for the array.
     """
 
+    parallel_reads = True
+
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
         self.dtype = dtype
+        self._native = dtype.newbyteorder("=")
         self._path = path
         self._offset = offset
         self._item_bytes = math.prod(shape[1:]) * dtype.itemsize
-        self._window: tuple[int, Array] | None = None  # number of its first item, items
+        self._windows = _Windows()
         needed = offset + shape[0] * self._item_bytes
         found = path.stat().st_size
         if found < needed:
@@ -63,23 +70,47 @@ class WindowedArray:
     def __getitem__(self, index: int) -> Array:
         if not self._item_bytes:
             return np.zeros(self.shape[1:], self.dtype)
-        window = self._window
-        if window is None or not window[0] <= index < window[0] + len(window[1]):
-            per_window = max(1, WINDOW_BYTES // self._item_bytes)
-            first = index - index % per_window
-            count = min(per_window, self.shape[0] - first)
-            self._window = None  # unmap the old window before the new one is mapped
-            try:
-                items = np.memmap(
-                    self._path, self.dtype, "r", self._offset + first * self._item_bytes, (count, *self.shape[1:]), "C"
-                )
-            except (OSError, ValueError) as exc:
-                raise InputError(self._path, f"cannot be read: {exc}") from exc
-            window = self._window = (first, items)
-        return np.array(window[1][index - window[0]], dtype=self.dtype.newbyteorder("="))
+        windows = self._windows
+        if not windows.first <= index < windows.end:
+            self._read_window(index)
+        start = (index - windows.first) * self._item_bytes
+        data = windows.data[start : start + self._item_bytes]
+        if self._item_bytes <= _SMALL_BYTES:
+            # NumPy would let other threads run for every copy, and then wait for its turn: that costs more than the copy.
+            item = np.frombuffer(bytearray(data), self.dtype).reshape(self.shape[1:])
+            return item if self.dtype.isnative else item.astype(self._native)
+        return np.frombuffer(data, self.dtype).reshape(self.shape[1:]).astype(self._native)
+
+    def _read_window(self, index: int) -> None:
+        """Read the window of an item, in the place of the one that this thread has."""
+        per_window = max(1, WINDOW_BYTES // self._item_bytes)
+        first = index - index % per_window
+        count = min(per_window, self.shape[0] - first)
+        windows = self._windows
+        windows.first = windows.end = 0
+        windows.data = memoryview(b"")  # the old one goes before the new one comes
+        n_bytes = count * self._item_bytes
+        try:
+            data = np.fromfile(self._path, np.uint8, n_bytes, offset=self._offset + first * self._item_bytes)
+        except OSError as exc:
+            raise InputError(self._path, f"cannot be read: {exc}") from exc
+        if len(data) < n_bytes:
+            raise InputError(self._path, "it has become shorter since it was opened")
+        windows.data = data.data
+        windows.first, windows.end = first, first + count
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_window": None}
+        return {key: value for key, value in self.__dict__.items() if key != "_windows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _windows=_Windows())
+
+
+class _Windows(threading.local):
+    """Of each thread: the bytes of its window, and the numbers of its first item and of the one behind its last."""
+
+    first = end = 0
+    data = memoryview(b"")
 
 
 class ForwardReader:
@@ -170,6 +201,8 @@ class StreamedArray:
     Raises:
         InputError: (by `[i]`) the stream is damaged or ends too early.
     """
+
+    parallel_reads = False  # safe, but threads that are not in step would make each other start over
 
     def __init__(
         self, path: Path, opener: Callable[[], IO[bytes]], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]

@@ -76,6 +76,8 @@ class FolderFormat(Format):
 class FolderItems(ImageFiles):
     """The images below a directory."""
 
+    parallel_reads = True
+
     def __init__(self, root: Path, options: FormatOptions) -> None:
         names: list[str] = []
         n_others = 0

@@ -14,9 +14,11 @@ class LazyItems(Sequence[Item]):
 
     Attributes:
         ignored: how many files or arrays beside the images were left out, for reports ("3 other files ignored").
+        parallel_reads: as in `batchcodec.dataset`.
     """
 
     ignored: int = 0
+    parallel_reads: bool = False
 
     @abstractmethod
     def _read(self, index: int) -> Item:
@@ -43,6 +45,7 @@ class _Part(LazyItems):
         self._whole = whole
         self._indices = indices
         self.ignored = whole.ignored
+        self.parallel_reads = whole.parallel_reads
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -51,7 +54,11 @@ class _Part(LazyItems):
         return self._whole[self._indices[index]]
 
 
-def numbered_name(index: int, n_items: int) -> str:
-    """`000123.png`: the name of an item in a file without names; all are equally long, six digits or more."""
-    digits = max(6, len(str(max(n_items - 1, 0))))
+def name_digits(n_items: int) -> int:
+    """Digits of the names of so many items: all are equally long, six digits or more."""
+    return max(6, len(str(max(n_items - 1, 0))))
+
+
+def numbered_name(index: int, digits: int) -> str:
+    """`000123.png`: the name of an item in a file without names."""
     return f"{index:0{digits}d}.png"

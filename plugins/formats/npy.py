@@ -27,7 +27,7 @@ from batchcodec.errors import EmptyDatasetError, InputError, ItemError
 from batchcodec.types import Item, Pixels
 
 from .arrays import ItemArray, WindowedArray
-from .lazy import LazyItems, numbered_name
+from .lazy import LazyItems, name_digits, numbered_name
 from .output import PixelStream, new_file
 from .quiet import quiet
 
@@ -188,12 +188,15 @@ class ArrayItems(LazyItems):
         self._images = images
         self._labels = labels
         self._names = names
+        self._digits = name_digits(len(images))
+        self._notes = () if layout.note is None else (layout.note,)
+        self.parallel_reads = all(array.parallel_reads for array in (images, labels, names) if array is not None)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def _read(self, index: int) -> Item:
-        name = numbered_name(index, len(self))
+        name = numbered_name(index, self._digits)
         try:
             if self._names is not None:
                 name = _text(self._names[index])
@@ -205,7 +208,7 @@ class ArrayItems(LazyItems):
             raise ItemError(self._path, name, exc.fields["reason"]) from exc
         except (SystemError, ValueError) as exc:  # by NumPy, for characters beyond Unicode
             raise ItemError(self._path, name, f"its name or label is not valid Unicode: {exc}") from exc
-        return Item(name, pixels, label, notes=() if self._layout.note is None else (self._layout.note,))
+        return Item(name, pixels, label, notes=self._notes)
 
 
 def _text(value: Any) -> str:

@@ -37,7 +37,7 @@ from batchcodec.types import JSON, Item
 
 from .encode import check_image_format, encoded
 from .imagefiles import ImageFiles
-from .lazy import numbered_name
+from .lazy import name_digits, numbered_name
 from .npy import is_file_with_suffix
 from .output import new_file
 
@@ -324,4 +324,4 @@ def _names(pyarrow: Any, file: Any, key: str, n_rows: int) -> list[str]:
             names += [value["path"] if value else None for value in batch.column(0).to_pylist()]
         if all(names) and len(set(names)) == len(names) == n_rows:
             return names
-    return [numbered_name(index, n_rows) for index in range(n_rows)]
+    return [numbered_name(index, name_digits(n_rows)) for index in range(n_rows)]

@@ -115,6 +115,7 @@ class TarItems(ImageFiles):
         try:
             kind = compression_of(path)
             self._reader = None if kind is None else ForwardReader(opener(path, kind))
+            self.parallel_reads = kind is None
             self._file_bytes = path.stat().st_size if kind is None else None
             for member in self._walk(path):
                 name = member.name.removeprefix("./")

@@ -42,14 +42,14 @@ def test_no_image_in_it(invoke: RunCli, tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix(invoke: RunCli, tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    error = _refused(invoke, tmp_path / "a.parquet", tmp_path / "a.cpack")
+    (tmp_path / "a.hdf5").write_bytes(b"\x89HDF")
+    error = _refused(invoke, tmp_path / "a.hdf5", tmp_path / "a.cpack")
     assert error["type"] == "UnknownFormatError"
-    assert "folder, idx, npy, npz, tar" in str(error["message"])
+    assert "folder, idx, npy, npz, parquet, tar" in str(error["message"])
 
 
 def test_an_unknown_suffix_to_unpack_to(invoke: RunCli, rgb_archive: tuple[Path, Path], tmp_path: Path) -> None:
-    done = invoke("unpack", rgb_archive[1], tmp_path / "out.parquet", "--json")
+    done = invoke("unpack", rgb_archive[1], tmp_path / "out.hdf5", "--json")
     assert (done.rc, done.json["error"]["type"]) == (3, "UnknownFormatError")
     assert ".npz" in done.json["error"]["message"]
     assert list(tmp_path.iterdir()) == []

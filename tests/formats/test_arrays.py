@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +42,26 @@ def test_random_access_equals_sequential(stored: tuple[np.ndarray, Path, Path]) 
                 np.testing.assert_array_equal(source[index], array[index])
                 assert source[index].dtype == np.dtype("uint16")
                 assert source[index].flags.writeable
+
+
+def test_several_threads_read_windows_of_their_own(stored: tuple[np.ndarray, Path, Path]) -> None:
+    array, plain, packed = stored
+    for source in (
+        WindowedArray(plain, 13, array.shape, array.dtype),
+        StreamedArray(packed, partial(gzip.open, packed), 13, array.shape, array.dtype),
+    ):
+        with ThreadPoolExecutor(4) as pool:
+            for index, item in enumerate(pool.map(source.__getitem__, range(40))):
+                np.testing.assert_array_equal(item, array[index])
+
+
+def test_a_file_that_becomes_shorter(stored: tuple[np.ndarray, Path, Path]) -> None:
+    array, plain, _ = stored
+    windowed = WindowedArray(plain, 13, array.shape, array.dtype)
+    os.truncate(plain, 13 + array.nbytes - 1)
+    np.testing.assert_array_equal(windowed[0], array[0])
+    with pytest.raises(InputError, match="it has become shorter"):
+        windowed[39]
 
 
 def test_truncation(stored: tuple[np.ndarray, Path, Path], tmp_path: Path) -> None:

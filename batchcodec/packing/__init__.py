@@ -1,0 +1,1 @@
+"""The parts of `pack`: reading, grouping, coding, the threads between them, and what is reported."""
