@@ -36,6 +36,8 @@ from batchcodec.learned import exact
 from batchcodec.learned.hyperprior import codec as codec_module
 from batchcodec.learned.hyperprior import coding, payloads
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
+from batchcodec.learned.hyperprior.engine import Engine
+from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.network import Decoder
 from batchcodec.learned.hyperprior.quantising import analysed, gray_levels, hyper_analysed, quantised
@@ -59,6 +61,8 @@ class Setting:
         how: what `child` does before or while it decodes.
         threads: of torch.
         only: the data sets that it is for; empty for all.
+        way: what computes: "" is what decoding takes on this machine, "float32" the same layout with products of float32,
+            "layers" the layers that the networks are defined by.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Setting:
     how: str = ""
     threads: int = 1
     only: tuple[str, ...] = ()
+    way: str = ""
 
 
 SETTINGS = [
@@ -79,34 +84,43 @@ SETTINGS = [
     *(Setting(f"ATEN_CPU_CAPABILITY={level}", {"ATEN_CPU_CAPABILITY": level}) for level in ("default", "avx2")),
     Setting("oneDNN off", how="onednn off"),
     Setting("oneDNN off, 2 threads", how="onednn off", threads=2),
-    Setting("host switched NNPACK on, oneDNN off", how="nnpack"),
-    Setting("contiguous input to the synthesis", how="contiguous"),
-    Setting("channels-last input to the synthesis", how="channels last"),
-    Setting("host set float32 matmul precision to medium", how="medium"),
-    Setting("host allowed bfloat16 in oneDNN convolutions", how="bf16 conv"),
-    Setting("host allowed bfloat16 in oneDNN products", how="bf16 matmul"),
-    Setting("ONEDNN_DEFAULT_FPMATH_MODE=BF16", {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}),
-    Setting("host decodes within bfloat16 autocast", how="autocast"),
-    Setting("convolutions in float64", how="float64"),
+    Setting("products in float32", way="float32"),
+    Setting("products in float32, 2 threads", way="float32", threads=2),
+    Setting("products in float32, host set matmul precision to medium", how="medium", way="float32"),
+    Setting("products in float32, host allowed bfloat16 in oneDNN", how="bf16 matmul", way="float32"),
+    Setting("products in float32, ONEDNN_DEFAULT_FPMATH_MODE=BF16", {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}, way="float32"),
+    Setting("products in float32, within bfloat16 autocast", how="autocast", way="float32"),
+    Setting("layers of torch", way="layers"),
+    Setting("layers of torch, 2 threads", way="layers", threads=2),
+    Setting("layers of torch, groups of 7", group=7, only=("fashion",), way="layers"),
+    Setting("layers of torch, ONEDNN_MAX_CPU_ISA=SSE41", {"ONEDNN_MAX_CPU_ISA": "SSE41"}, way="layers"),
+    Setting("layers of torch, oneDNN off", how="onednn off", way="layers"),
+    Setting("layers of torch, host switched NNPACK on, oneDNN off", how="nnpack", way="layers"),
+    Setting("layers of torch, contiguous input to the synthesis", how="contiguous", way="layers"),
+    Setting("layers of torch, host set float32 matmul precision to medium", how="medium", way="layers"),
+    Setting("layers of torch, host allowed bfloat16 in convolutions", how="bf16 conv", way="layers"),
+    Setting("layers of torch, host allowed bfloat16 in products", how="bf16 matmul", way="layers"),
+    Setting("layers of torch, ONEDNN_DEFAULT_FPMATH_MODE=BF16", {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}, way="layers"),
+    Setting("layers of torch, within bfloat16 autocast", how="autocast", way="layers"),
+    Setting("layers of torch, convolutions in float64", how="float64", way="layers"),
     Setting("the numpy reference (int64)", how="reference", only=("fashion", "crop")),
 ]
-CUDA = Setting("convolutions on CUDA, as matrix products", how="cuda")
+CUDA = Setting("CUDA", how="cuda", way="layers")
 
 
 # ---- one configuration, in a process of its own
 
 
-def on_cuda(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-    """A convolution as unfold and a matrix product in IEEE float32: cuDNN's own might be Winograd's."""
-    n, _, height, width = x.shape
-    columns = F.unfold(x.cuda(), weight.shape[-1], padding=padding)
-    y = weight.cuda().flatten(1) @ columns + bias.cuda()[:, None]
-    return y.reshape(n, -1, height, width).cpu()
-
-
-def patched(how: str, threads: int) -> None:
+def patched(how: str, threads: int, way: str) -> None:
     """Set this process up."""
     torch.set_num_threads(threads)
+    if way:
+        device = "cuda" if how == "cuda" else "cpu"
+
+        def engine(self: LoadedModel) -> Engine | LayerEngine:
+            return LayerEngine(self.decoder, device) if way == "layers" else Engine(self.decoder, int8=False)
+
+        LoadedModel.engine = property(engine)  # type: ignore[assignment]
 
     @contextlib.contextmanager
     def with_threads() -> Iterator[None]:
@@ -124,18 +138,15 @@ def patched(how: str, threads: int) -> None:
         torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
     if how == "bf16 matmul":
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
-    if how in ("contiguous", "channels last"):
-        layout = torch.contiguous_format if how == "contiguous" else torch.channels_last
+    if how == "contiguous":
         pixels = Decoder.pixels
-        Decoder.pixels = lambda self, y, plane: pixels(self, y.contiguous(memory_format=layout), plane)  # type: ignore[method-assign,assignment]
-    if how in ("float64", "cuda"):
+        Decoder.pixels = lambda self, y, plane: pixels(self, y.contiguous(), plane)  # type: ignore[method-assign,assignment]
+    if how == "float64":
 
         def forward(self: exact.ExactConv2d, x: Tensor) -> Tensor:
             weight, bias, padding = self.weight, self.bias, self.kernel_size[0] // 2
             if bias is None:
                 raise TypeError("exact layers have a bias")
-            if how == "cuda":
-                return on_cuda(x, weight, bias, padding)
             return F.conv2d(x.double(), weight.double(), bias.double(), padding=padding).float()
 
         exact.ExactConv2d.forward = forward  # type: ignore[method-assign]
@@ -143,7 +154,7 @@ def patched(how: str, threads: int) -> None:
 
 def child(manifest: dict[str, Any], setting: Setting) -> dict[str, str]:
     """Digest of the pixels of each data set, and of the float encoder's latents."""
-    patched(setting.how, setting.threads)
+    patched(setting.how, setting.threads, setting.way)
     digests = {}
     for name, data in manifest.items():
         if setting.only and name not in setting.only:

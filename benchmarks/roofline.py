@@ -68,7 +68,7 @@ class Clock:
         return timed
 
 
-def layer_names(found: engine.Engine) -> dict[int, str]:
+def layer_names(found: object) -> dict[int, str]:
     """Names of an engine's layers by identity."""
     names: dict[int, str] = {}
 

@@ -85,6 +85,11 @@ class AutoencoderCodec(Codec):
         """False: the synthesis transform runs in float32."""
         return False
 
+    @property
+    def partial(self) -> bool:
+        """Never: in another batch, the float network may round otherwise."""
+        return False
+
     def check(self, spec: ImageSpec) -> None:
         """Refuse images of other channels than the model was trained with, and 16-bit images."""
         super().check(spec)

@@ -17,6 +17,7 @@ one code path. `numerics` pins what torch may do meanwhile. `batchcodec.referenc
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -139,9 +140,19 @@ class ExactConv2d(nn.Conv2d):
         """[N, n_in, H, W] to [N, n_out, H, W]."""
         exact = self.exact and self.frozen_shift is None
         weight, bias = self.quantised() if exact else (self.weight, self.bias)
+        if x.is_cuda and self.frozen_shift is not None and bias is not None:
+            return as_product(x, weight, bias)
         if self.low_precision and self.training and bias is not None:
             return F.conv2d(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), padding=self.padding).float()
         return F.conv2d(x, weight, bias, padding=self.padding)
+
+
+def as_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A convolution as a matrix product of unfolded images: cuDNN's own might be Winograd's, which is not exact."""
+    n, _, height, width = x.shape
+    columns = F.unfold(x, weight.shape[-1], padding=weight.shape[-1] // 2)
+    y = weight.flatten(1) @ columns + bias[:, None]
+    return y.reshape(n, -1, height, width)
 
 
 def activation(x: Tensor, exact: bool = True) -> Tensor:
@@ -208,6 +219,18 @@ def _unpin() -> None:
         torch.backends.cudnn.allow_tf32 = _saved["tf32"]
     for place, precision in zip(_precisions(), _saved["precisions"], strict=True):
         place.fp32_precision = precision
+
+
+def _in_child() -> None:
+    """After a fork: the threads that hold the lock and the settings are not here."""
+    global _lock, _users
+    _lock = threading.Lock()
+    if _users:
+        _users = 0
+        _unpin()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 @contextlib.contextmanager

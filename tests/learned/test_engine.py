@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -16,14 +17,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batchcodec.errors import InexactMachineError
+from batchcodec.errors import InexactMachineError, OptionError
 from batchcodec.learned import convolution, kernels
 from batchcodec.learned.convolution import Convolution, int8_is_exact, pixel_shuffled, shuffled
 from batchcodec.learned.exact import ACT_LIMIT, ExactConv2d, activation, numerics, on_grid, rounded
-from batchcodec.learned.hyperprior import coding, model, probe, quantising
+from batchcodec.learned.hyperprior import codec, coding, model, probe, quantising
 from batchcodec.learned.hyperprior.codec import inference
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.kernels import quantise
+from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from tests.learned.test_exact import extreme_inputs, frozen, random_layer
 from tests.learned.test_reference import ARCHITECTURES, perturbed, wild
 
@@ -147,6 +149,43 @@ def test_walk_and_pixels(name: str, kind: object, int8: bool) -> None:
             engine.pixels(latents, conditions.arrays()[2], out)
             expected = decoder.pixels(plain, conditions.plane.expand(-1, 1, height, width))
         assert np.array_equal(out, expected.permute(0, 2, 3, 1).numpy())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_runs_on_devices(name: str) -> None:
+    """On this one: the same arrays in and out."""
+    loaded = model.LoadedModel(wild(name))
+    engine, layers = loaded.engine, LayerEngine(loaded.decoder, "cpu")
+    assert probe.run_engine(layers, loaded.decoder) == probe.run_engine(engine, loaded.decoder)
+    rng = np.random.default_rng(0)
+    z = rng.integers(-63, 64, (3, 2, 2, loaded.arch.hyper))
+
+    def code(_: int, at: NDArray[np.int64], mean: NDArray[np.int16], index: NDArray[np.uint16]) -> NDArray[np.int32]:
+        assert (mean.dtype, index.dtype, at.dtype) == (np.int16, np.uint16, np.int64)
+        return np.resize(np.array([0, 1 << 20, -3, 2], np.int32), mean.shape)
+
+    with inference():
+        conditions = coding.Conditions.of(loaded.decoder, np.array([1, 50, 100], np.uint8))
+        found = [way.walk(z, conditions, 6, 5, code) for way in (engine, layers)]
+        assert found[0].dtype == found[1].dtype == np.int16
+        assert np.array_equal(*found)
+        pixels = [codec.synthesised(_with(loaded, way), found[0], conditions, [2, 0]) for way in (engine, layers)]
+    assert np.array_equal(*pixels)
+
+
+def _with(loaded: model.LoadedModel, engine: Engine | LayerEngine) -> model.LoadedModel:
+    other = copy.copy(loaded)
+    other.__dict__["engine"] = engine
+    return other
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    coder = codec.HyperpriorCodec(model=perturbed("rgb"))
+    coder.use_device("auto")
+    coder.use_device("cpu")
+    with pytest.raises(OptionError, match="device"):
+        coder.use_device("cuda")
 
 
 @settings(deadline=None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -433,3 +435,33 @@ with numerics():
 print(torch.backends.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision)
 """
     assert _in_a_new_process(code).split() == ["tf32", "bf16"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_a_thread_computes() -> None:
+    """The child neither waits for the parent's lock nor keeps what the parent's threads have pinned."""
+    inside, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with numerics():
+            inside.set()
+            done.wait()
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    with exact._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            fine = torch.get_float32_matmul_precision() == "high"
+            with numerics():
+                fine &= torch.get_float32_matmul_precision() == "highest"
+            os._exit(0 if fine and torch.get_float32_matmul_precision() == "high" else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    torch.set_float32_matmul_precision(before)
+    assert status == 0

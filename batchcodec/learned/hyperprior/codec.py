@@ -85,13 +85,32 @@ class HyperpriorCodec(Codec):
             raise OptionError("model_ref", model_ref, "true or false")
         self._quality, self._effort, self._tune, self._by_reference = quality, effort, tune, model_ref
         self._blob = model
+        self._device = "cpu"
         self._n_channels, self._name = _channels_and_name(model)
 
     @cached_property
     def _model(self) -> LoadedModel:
         from batchcodec.learned.hyperprior.model import LoadedModel
 
-        return LoadedModel(self._blob)
+        return LoadedModel(self._blob, self._device)
+
+    def use_device(self, name: str) -> None:
+        """Run the networks there; entropy coding stays on the processor. "auto" is cuda where torch has it.
+
+        Raises:
+            OptionError: this machine has no such device, or torch cannot use it.
+        """
+        device = "cpu"
+        if name != "cpu":
+            import torch
+
+            if torch.cuda.is_available():
+                device = "cuda"
+            elif name != "auto":
+                raise OptionError("device", name, "cpu or auto: torch finds no such device here")
+        if device != self._device:
+            self._device = device
+            self.__dict__.pop("_model", None)
 
     @classmethod
     def default_model(cls, spec: ImageSpec) -> bytes | None:

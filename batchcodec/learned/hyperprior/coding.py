@@ -87,7 +87,7 @@ def walk(decoder: Decoder, z: Tensor, conditions: Conditions, height: int, width
     arch = decoder.arch
     h = decoder.hyper_synthesis(z, height, width)
     plane = conditions.plane.expand(-1, 1, height, width)
-    positions = passes(height, width)
+    positions = passes(height, width, z.device)
     done: list[Tensor] = []
     for i, module in enumerate(decoder.slices):
         part = cast(Slice, module)

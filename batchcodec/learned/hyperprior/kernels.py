@@ -34,6 +34,7 @@ _NO_TABLE = np.int32(0)
 _LATENT_LIMIT = np.int32(LATENT_LIMIT)
 _FEATURE_LIMIT = np.int16(FEATURE_LIMIT)
 _ONE, _TWO, _THREE = np.int16(1), np.int16(2), np.int16(3)
+_RANGE = np.float32(2 * LATENT_LIMIT)
 _K_LIMIT = np.int32(1 << 13)
 """Beyond this a latent is clamped whatever its step is."""
 _PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
@@ -217,21 +218,27 @@ def quantise(
     reach = bits.shape[1] - 1
     for n in range(n_images):
         for i in range(n_positions):
-            row = y[n, positions[i], column : column + channels]
+            row, means, step, numbers = y[n, positions[i], column : column + channels], mean[n, i], steps[n], k[n, i]
             for c in range(channels):
-                step = np.float32(steps[n, c])
-                exact = (row[c] - np.float32(mean[n, i, c])) / step
-                limit = np.floor(np.float32(2 * LATENT_LIMIT) / step)
+                d = np.float32(step[c])
+                exact = (row[c] - np.float32(means[c])) / d
+                limit = np.floor(_RANGE / d)
                 exact = min(max(exact, -limit), limit)
-                nearest = (exact + _MAGIC) - _MAGIC
-                size = abs(nearest)
-                if size > 0 and size <= reach:
-                    error = abs(exact) - size
-                    worse = price[n] * step * step * ((error + np.float32(1)) ** 2 - error**2)
-                    row_bits = bits[index[n, i, c] - n_hyper]
-                    if row_bits[np.int32(size)] - row_bits[np.int32(size) - 1] > worse:
-                        nearest -= np.float32(1) if nearest > 0 else np.float32(-1)
-                k[n, i, c] = np.int32(nearest)
+                numbers[c] = np.int32((exact + _MAGIC) - _MAGIC)
+            if reach < 0:
+                continue
+            tables = index[n, i]
+            for c in range(channels):
+                size = abs(numbers[c])
+                if size == 0 or size > reach:
+                    continue
+                d = np.float32(step[c])
+                exact = (row[c] - np.float32(means[c])) / d
+                error = abs(exact) - np.float32(size)
+                worse = price[n] * d * d * ((error + np.float32(1)) ** 2 - error**2)
+                row_bits = bits[tables[c] - n_hyper]
+                if row_bits[size] - row_bits[size - 1] > worse:
+                    numbers[c] -= 1 if numbers[c] > 0 else -1
 
 
 @jit(types.void(i32_in, types.float32, types.int64, types.int64, types.Array(types.uint8, 1, "C")))

@@ -149,8 +149,11 @@ class Encoder(nn.Module):
 
     def hyper_analysis(self, y: Tensor, log_step: Tensor) -> Tensor:
         """Latents [N, M, h, w] and quality planes [N, 1, h, w] to hyper-latents [N, Z, ceil(h/4), ceil(w/4)], not rounded."""
-        x = torch.cat([y * (1 / 64.0), log_step], 1)
-        x = F.pad(x, (0, -x.shape[3] % HYPER_STRIDE, 0, -x.shape[2] % HYPER_STRIDE), mode="replicate")
+        precision = next(self.hyper.parameters()).dtype
+        x = torch.cat([y * (1 / 64.0), log_step], 1).to(precision)
+        right, below = -x.shape[3] % HYPER_STRIDE, -x.shape[2] % HYPER_STRIDE
+        if right or below:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
         z: Tensor = self.hyper(x)
         return z.float()
 

@@ -21,6 +21,7 @@ from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.engine import Engine
+from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import Decoder
 
 SIDE = 5
@@ -71,7 +72,7 @@ def run(decoder: Decoder) -> int:
     return probe.result(latents.numpy(), pixels.numpy())
 
 
-def run_engine(engine: Engine, decoder: Decoder) -> int:
+def run_engine(engine: Engine | LayerEngine, decoder: Decoder) -> int:
     """The hash of what the same networks decide as `engine` lays them out."""
     arch, probe = engine.arch, _Probe(engine.arch)
 

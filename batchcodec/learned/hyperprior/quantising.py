@@ -70,8 +70,8 @@ def _analysed(model: LoadedModel, x: Tensor) -> Tensor:
     for top in range(0, n_rows, strip):
         bottom = min(n_rows, top + strip)
         first, last = max(0, top - reach), min(n_rows, bottom + reach)
-        y = model.quick_encoder.analysis(x[:, :, first * stride : last * stride])
-        latents.append(y[:, :, top - first : bottom - first])
+        y = model.quick_encoder.analysis(x[:, :, first * stride : last * stride].to(model.device))
+        latents.append(y[:, :, top - first : bottom - first].cpu())
     return torch.cat(latents, 2)
 
 
@@ -79,7 +79,8 @@ def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions)
     """Rounded hyper-latents [N, Z, h', w'] of latents."""
     parts = batches(len(y), y.shape[2] * y.shape[3] * model.arch.stride**2)
     planes = conditions.plane.expand(-1, 1, *y.shape[2:])
-    return torch.cat([coding.clamp_hyper(model.quick_encoder.hyper_analysis(y[p], planes[p])) for p in parts])
+    encoder, device = model.quick_encoder, model.device
+    return torch.cat([coding.clamp_hyper(encoder.hyper_analysis(y[p].to(device), planes[p].to(device))).cpu() for p in parts])
 
 
 def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: Tensor, worth: Tensor | None) -> Integers:
