@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "journal": set(),
     "machine": set(),
     "metrics": {"types"},
-    "parallel": set(),
+    "parallel": {"machine"},
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "packing.grouping": {"archive.wire", "codec", "types"},
     "packing.pipeline": set(),
