@@ -6,25 +6,20 @@ number and by bytes, so a slow consumer does not fill the memory.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from batchcodec.machine import cores
+
 T = TypeVar("T")
 R = TypeVar("R")
 
+__all__ = ["AHEAD_BYTES", "all_of", "cores", "in_order"]
+
 AHEAD_BYTES = 64 << 20
 """What may be under way or wait for its turn by default, as `size` counts it."""
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def in_order(

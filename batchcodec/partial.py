@@ -42,7 +42,7 @@ SYNC_SECONDS = 0.5
 """A power cut costs at most this much work, and the group in hand."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupDone:
     """What the journal keeps of a finished group.
 

@@ -21,7 +21,10 @@ ARCHIVE = {
     "archive",
     *(f"archive.{name}" for name in ("wire", "directory", "columns", "digest", "index", "taken", "writer", "blocks")),
 }
-OPEN_ARCHIVE = ARCHIVE | {"parallel", *(f"archive.{name}" for name in ("cache", "gathering", "groups", "items", "reader"))}
+OPEN_ARCHIVE = ARCHIVE | {
+    "parallel",
+    *(f"archive.{name}" for name in ("cache", "gathering", "groups", "items", "opened", "reader")),
+}
 
 ALLOWED: dict[str, set[str]] = {
     "version": set(),
@@ -37,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "journal": set(),
     "machine": set(),
     "metrics": {"types"},
-    "parallel": set(),
+    "parallel": {"machine"},
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "packing.grouping": {"archive.wire", "codec", "types"},
     "packing.pipeline": set(),
@@ -61,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive.groups": FOUNDATION | ARCHIVE | {"archive.cache", "codec"},  # `Codec` as a type only
     "archive.items": FOUNDATION | ARCHIVE,
     "archive.gathering": FOUNDATION | {"archive.groups", "archive.items", "parallel"},
+    "archive.opened": FOUNDATION | OPEN_ARCHIVE - {"archive.reader"},
     "archive.reader": FOUNDATION | OPEN_ARCHIVE,
     "archive.found": {"archive.wire"},
     "archive.scan": {"archive.found", "archive.index", "archive.wire"},

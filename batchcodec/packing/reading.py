@@ -26,7 +26,7 @@ from batchcodec.types import Item
 BATCH_BYTES = 4 << 20
 BATCH_SECONDS = 0.01
 """What a batch takes if its size is free: long beside the handing over, and short beside all that is to be done."""
-MAX_FREE_BATCH = 1024
+MAX_FREE_BATCH = 256
 NO_FILE = -1
 
 

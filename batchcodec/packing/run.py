@@ -37,7 +37,7 @@ class Run:
     """Packs the items of a dataset into an archive that has its header, and writes everything but its end.
 
     Args:
-        depth: groups under way at once; by default twice as many as there are workers. It does not change the bytes.
+        depth: groups under way at once; by default one more than there are workers. It does not change the bytes.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Run:
         self.partial, self.writer = partial, writer
         self.tally = Tally(source)
         self.workers = options.n_workers()
-        self._depth = depth or 2 * self.workers
+        self._depth = depth or self.workers + 1
         self._grouping = Grouping(options.group_items)
         self._n_groups = 0
         self._references: dict[int, int] = {}  # CODEC blocks by the identity of their codec, which `choice` keeps alive

@@ -1,6 +1,6 @@
 """Arrays on disk, read item by item within bounded memory.
 
-`WindowedArray` holds a few megabytes of a plain file at a time: a mapping of the whole file would count as resident memory
+`WindowedArray` holds a megabyte of a plain file at a time: a mapping of the whole file would count as resident memory
 as it is read. `StreamedArray` does the same for a compressed stream, which can only be read forwards: going back further than
 its window starts over, so read it in order. `ForwardReader` is the window over such a stream.
 """
@@ -21,6 +21,7 @@ import numpy as np
 from batchcodec.errors import InputError
 
 WINDOW_BYTES = 4 << 20
+ARRAY_WINDOW_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
 _SMALL_BYTES = 1 << 16
 
@@ -42,7 +43,7 @@ class ItemArray(Protocol):
 class WindowedArray:
     """The items of a C-order array of `shape` and `dtype` that begins at byte `offset` of a file.
 
-    `[i]` copies item `i` out as a native-endian array. Each thread that reads holds at most one window (4 MiB, or one item if
+    `[i]` copies item `i` out as a native-endian array. Each thread that reads holds at most one window (1 MiB, or one item if
     that is larger).
 
     Raises:
@@ -83,7 +84,7 @@ class WindowedArray:
 
     def _read_window(self, index: int) -> None:
         """Read the window of an item, in the place of the one that this thread has."""
-        per_window = max(1, WINDOW_BYTES // self._item_bytes)
+        per_window = max(1, ARRAY_WINDOW_BYTES // self._item_bytes)
         first = index - index % per_window
         count = min(per_window, self.shape[0] - first)
         windows = self._windows

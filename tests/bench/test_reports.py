@@ -1,0 +1,91 @@
+"""What the benchmarks make of what they measured: ratios and what they are held to, and where accuracy falls."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a file of benchmarks/ as a module: `module("rates")["bd_rate"]`."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield lambda name: runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name=name)
+    for name in set(sys.modules) - before:
+        if (BENCHMARKS / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def test_ratios_are_quotients_with_bounds(module: Any) -> None:
+    report = module("speed_report")
+    measured = {
+        "codec fashion fast 2": {"decode_per_s": 900.0, "encode_per_s": 500.0},
+        "jpeg_loop fashion pillow 2": {
+            "decode_threads_per_s": 1000.0,
+            "decode_processes_per_s": 2000.0,
+            "encode_per_s": 1000.0,
+        },
+        "photos kodak fast 1": {"decode_ms": 30.0},
+        "photos kodak pillow-avif 1": {"decode_ms": 10.0},
+        "groups fashion-60k fast 256": {
+            "read_per_s": 900.0,
+            "sequential_per_s": 1000.0,
+            "epoch_per_s": 800.0,
+            "batch_per_s": 50.0,
+            "single_ms": 6.0,
+            "single_p95_ms": 9.0,
+            "bytes_per_image": 70.0,
+        },
+    }
+    content = {"machine": {"cores": 2, "processor": "x"}, "measured": measured}
+    found = {ratio.what: ratio for ratio in report["ratios"](content)}
+    threads = found["fashion, `fast`: decoding groups / Pillow's JPEG on threads"]
+    assert (threads.value, threads.met, threads.detail) == (0.9, True, "900 to 1,000")
+    assert found["fashion, `fast`: decoding groups / Pillow's JPEG in processes"].met is False
+    assert found["fashion, `balanced`: decoding groups / Pillow's JPEG on threads"].met is None
+    slow = found["Kodak, 1 core: time to decode, `fast` / AVIF with Pillow"]
+    assert (slow.value, slow.met, slow.detail) == (3.0, False, "30.0 to 10.0")
+    shuffled = found["60,000 images, `fast`: batches of 256, shuffled by groups / in order"]
+    assert (shuffled.value, shuffled.met) == (0.8, True)
+    assert found["one image at random, `fast`, groups of 256"].met is False
+    text = report["ratio_table"](content)
+    assert "| 0.90 | at least 0.5 | yes | 900 to 1,000 |" in text
+    assert "| 6.00 ms | at most 5 ms | no | 95th percentile 9.0 ms; 70.0 B/image |" in text
+
+
+def test_tables_say_what_is_missing(module: Any) -> None:
+    report = module("speed_report")
+    rows = {"bytes_per_image": 9.0, "mean_psnr": 100.0, "read_per_s": 1234.5, "write_per_s": 10.0}
+    measured = {
+        "archive fashion zstd 2": rows,
+        "archive fashion zstd 1": {**rows, "read_per_s": 700.0},
+        "peer fashion mds 2": {"missing": "No module named 'streaming'"},
+        "peer fashion webdataset 2": {"error": "failed"},
+    }
+    text = report["formats"]({"machine": {"cores": 2}, "measured": measured}, "fashion")
+    assert "| batchcodec, `zstd` | 9.0 | exact | 10 / 10 | 1,234 / 700 |" in text
+    assert "| MosaicML Streaming, JPEG | not installed |" in text
+    assert "| WebDataset, JPEG | failed |" in text
+    assert "| .npz, deflate | not measured |" in text
+    assert "| FFCV | does not install |" in text
+
+
+def test_where_accuracy_falls(module: Any) -> None:
+    verdicts = module("downstream")["verdicts"]
+
+    def row(codec: str, size: float, psnr: float | None, accuracy: float) -> dict[str, Any]:
+        return {"set": "x", "codec": codec, "bytes_per_image": size, "mean_psnr": psnr, "accuracy_decoded": accuracy}
+
+    rows = [row("zstd", 1000, None, 0.9), row("a", 100, 34.75, 0.9), row("b", 60, 28.75, 0.88), row("c", 50, 25.0, 0.8)]
+    found = verdicts(rows)["x"]
+    assert found["falls_at_bytes"] == 60
+    assert found["loss_at_target"] == pytest.approx(0.02 * 4 / 6)
+    assert verdicts(rows[:2])["x"] == {"falls_at_bytes": None, "loss_at_target": None}
+    assert verdicts(rows[1:]) == {}
