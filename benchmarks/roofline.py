@@ -1,0 +1,263 @@
+"""How near the networks of `hyperprior-1` run to what the processor can do, layer by layer, on one core.
+
+    python benchmarks/roofline.py                 # profiles fast, balanced and small, gray 64x64 and Kodak
+    python benchmarks/roofline.py --subject kodak-balanced
+
+First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them.
+Then a group is decoded many times, with a clock around each product, each gathering of what a 3x3 kernel sees, and each loop
+that makes activations of sums. For each layer: multiplications per pixel that were carried out, the bytes that its product
+reads and writes for each of them, its speed beside both peaks, and its share of the whole.
+
+"With its loops" is what a layer gets when gathering and activations are counted as its own time. The plain layers
+(`torch.nn.functional.conv2d` in float32, channels last), which compute the same numbers, stand beside.
+
+Needs models in runs/speed (`throughput.py` makes them) and BATCHCODEC_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from rates import kodak, with_json, write_json
+from speed_sets import codec_of, images_of
+
+from batchcodec.entropy import values
+from batchcodec.learned import kernels as bytewise
+from batchcodec.learned.convolution import Convolution
+from batchcodec.learned.exact import numerics
+from batchcodec.learned.hyperprior import coding, engine, kernels
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches
+from batchcodec.learned.hyperprior.model import LoadedModel
+from batchcodec.types import GroupSpec, Pixels
+
+QUALITIES = {"fashion-fast": 40, "fashion-balanced": 40, "fashion-small": 40, "kodak-fast": 55, "kodak-balanced": 55}
+QUALITIES["kodak-small"] = 55
+REPEATS = 12
+
+
+class Clock:
+    """Seconds of one thread by name, and what was done in them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.work: dict[str, int] = defaultdict(int)
+        self.moved: dict[str, int] = defaultdict(int)
+        self.layer = ""
+        """Whose loops run now."""
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with its seconds counted."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.thread_time()
+            result = function(*args, **kwargs)
+            spent = time.thread_time() - started
+            self.seconds[name] += spent
+            if name in ("gather", "loops"):
+                self.seconds[f"{name} of {self.layer}"] += spent
+            return result
+
+        return timed
+
+
+def layer_names(found: engine.Engine) -> dict[int, str]:
+    """Names of an engine's layers by identity."""
+    names: dict[int, str] = {}
+
+    def visit(prefix: str, thing: object) -> None:
+        if isinstance(thing, Convolution):
+            names[id(thing)] = prefix
+        elif isinstance(thing, list | tuple):
+            for i, part in enumerate(thing):
+                visit(f"{prefix}.{i}", part)
+        elif isinstance(thing, engine.Engine | engine._SliceLayers):
+            for key, part in vars(thing).items():
+                visit(f"{prefix}.{key.strip('_')}".lstrip("."), part)
+
+    visit("", found)
+    return names
+
+
+@contextlib.contextmanager
+def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
+    """With clocks around products and loops."""
+    product = Convolution._product
+
+    def timed(self: Convolution, seen: Any, n_in: int) -> Any:
+        name = clock.layer = names[id(self)]
+        started = time.thread_time()
+        result = product(self, seen, n_in)
+        clock.seconds[name] += time.thread_time() - started
+        clock.work[name] += seen.shape[0] * seen.shape[1] * self.n_out
+        clock.moved[name] += seen.nbytes + 4 * seen.shape[0] * self.n_out
+        return result
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Convolution, "_product", timed))
+        for place, kind, name in (
+            (bytewise, "gather", "columns"),
+            (engine, "loops", "activate"),
+            (engine, "loops", "add"),
+            (engine, "loops", "round_to"),
+            (kernels, "parameters", "parameters"),
+            (kernels, "latents", "place"),
+            (kernels, "latents", "neighbours"),
+            (kernels, "latents", "featured"),
+            (kernels, "pixels", "pixels"),
+            (values.Decoder, "entropy decoding", "take"),
+        ):
+            stack.enter_context(mock.patch.object(place, name, clock.around(kind, getattr(place, name))))
+        yield
+
+
+def best(run: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """CPU seconds of the fastest run."""
+    run()
+    found = []
+    for _ in range(repeats):
+        started = time.thread_time()
+        run()
+        found.append(time.thread_time() - started)
+    return min(found)
+
+
+def peaks() -> dict[str, float]:
+    """Multiplications per second of one core, in 10^9."""
+    side = 1024
+    floats = [torch.randn(side, side) for _ in range(2)]
+    bytes_ = [torch.randint(-127, 128, (side, side), dtype=torch.int8) for _ in range(2)]
+    with numerics():
+        return {
+            "float32": side**3 / best(lambda: floats[0] @ floats[1]) / 1e9,
+            "bytes": side**3 / best(lambda: torch._int_mm(*bytes_)) / 1e9,
+        }
+
+
+def plain_seconds(model: LoadedModel, conditions: coding.Conditions, latents: Any) -> float:
+    """CPU seconds of the synthesis with the layers that the networks are defined by."""
+    y = torch.from_numpy(latents.astype(np.float32)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    parts = batches(len(y), y.shape[2] * y.shape[3] * model.arch.stride**2)
+
+    def run() -> None:
+        for part in parts:
+            model.decoder.pixels(y[part], conditions.plane[part].expand(-1, 1, *y.shape[2:]))
+
+    return best(run, 3)
+
+
+def measure(subject: str, images: Pixels, ceiling: dict[str, float]) -> dict[str, Any]:
+    name, profile = subject.split("-")
+    coder = codec_of(profile, QUALITIES[subject], images.shape[3])
+    payload, spec = coder.encode(images), GroupSpec.of(images)
+    decoder = HyperpriorCodec.restore(coder.get_config(), coder.get_model())
+    n_pixels = images.shape[0] * images.shape[1] * images.shape[2]
+    whole = best(lambda: decoder.decode(payload, spec))
+    clock = Clock()
+    with clocked(clock, layer_names(decoder._model.engine)):
+        for _ in range(REPEATS):
+            decoder.decode(payload, spec)
+    with numerics(), torch.no_grad():
+        from batchcodec.learned.hyperprior import payloads
+
+        stride = decoder._model.arch.stride
+        size = len(images), -(-images.shape[1] // stride), -(-images.shape[2] // stride)
+        conditions, latents = payloads.read_latents(decoder._model, payload, *size)
+        ours = best(lambda: codec_pixels(decoder, latents, conditions), 3)
+        plain = plain_seconds(decoder._model, conditions, latents)
+    rows = []
+    total = sum(clock.seconds[layer] for layer in clock.work)
+    for layer, work in sorted(clock.work.items(), key=lambda row: -row[1]):
+        seconds = clock.seconds[layer]
+        loops = clock.seconds[f"gather of {layer}"] + clock.seconds[f"loops of {layer}"]
+        rows.append(
+            {
+                "layer": layer,
+                "mac_per_pixel": work / REPEATS / n_pixels,
+                "mac_per_byte": work / clock.moved[layer],
+                "gmac_per_s": work / seconds / 1e9,
+                "of_float32_peak": work / seconds / 1e9 / ceiling["float32"],
+                "with_loops_of_float32_peak": work / (seconds + loops) / 1e9 / ceiling["float32"],
+                "of_bytes_peak": work / seconds / 1e9 / ceiling["bytes"],
+                "share": seconds / REPEATS / whole,
+            }
+        )
+    macs = sum(clock.work.values())
+    stages = {"products": total, **{k: clock.seconds[k] for k in STAGES}}
+    shares = {stage: seconds / REPEATS / whole for stage, seconds in stages.items()}
+    return {
+        "subject": subject,
+        "images": name,
+        "us_per_image": whole / len(images) * 1e6,
+        "ns_per_pixel": whole / n_pixels * 1e9,
+        "mac_per_pixel": macs / REPEATS / n_pixels,
+        "of_float32_peak": macs / total / 1e9 / ceiling["float32"],
+        "main_with_loops": main_layers(clock, ceiling["float32"]),
+        "synthesis_times_faster_than_plain": plain / ours,
+        "layers": rows,
+        "shares": {**shares, "the rest": max(0.0, 1 - sum(shares.values()))},
+    }
+
+
+STAGES = ("gather", "loops", "parameters", "latents", "pixels", "entropy decoding")
+
+
+def main_layers(clock: Clock, peak: float) -> float:
+    """Part of the float32 peak that the layers with most of the work get, gathering and loops counted."""
+    ranked = sorted(clock.work, key=lambda layer: -clock.work[layer])
+    total, work, seconds = sum(clock.work.values()), 0, 0.0
+    for layer in ranked:
+        work += clock.work[layer]
+        seconds += clock.seconds[layer] + clock.seconds[f"gather of {layer}"] + clock.seconds[f"loops of {layer}"]
+        if work > 0.8 * total:
+            break
+    return work / seconds / 1e9 / peak
+
+
+def codec_pixels(decoder: HyperpriorCodec, latents: Any, conditions: coding.Conditions) -> None:
+    from batchcodec.learned.hyperprior.codec import synthesised
+
+    synthesised(decoder._model, latents, conditions)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", choices=sorted(QUALITIES), action="append")
+    with_json(parser, "roofline")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    ceiling = peaks()
+    print(f"peaks of one core: float32 {ceiling['float32']:.0f}, bytes {ceiling['bytes']:.0f} x 10^9 multiplications/s")
+    runs = []
+    for subject in args.subject or QUALITIES:
+        images = np.array(images_of("fashion")[:256]) if subject.startswith("fashion") else np.stack(kodak()[1][:1])
+        run = measure(subject, images, ceiling)
+        runs.append(run)
+        print(
+            f"\n{subject}: {run['us_per_image']:,.0f} us per image, {run['ns_per_pixel']:.1f} ns per pixel, "
+            f"{run['mac_per_pixel']:,.0f} multiplications per pixel at {run['of_float32_peak']:.0%} of the float32 peak "
+            f"(main layers with their loops {run['main_with_loops']:.0%}); "
+            f"synthesis {run['synthesis_times_faster_than_plain']:.1f} times as fast as the plain layers"
+        )
+        print("  " + ", ".join(f"{stage} {share:.0%}" for stage, share in run["shares"].items()))
+        print(
+            f"  {'layer':<22} {'MAC/px':>8} {'MAC/byte':>8} {'10^9/s':>7} {'float32':>8} {'+loops':>7} {'bytes':>6} {'time':>6}"
+        )
+        for row in run["layers"]:
+            print(
+                f"  {row['layer']:<22} {row['mac_per_pixel']:8.1f} {row['mac_per_byte']:8.1f} {row['gmac_per_s']:7.0f} "
+                f"{row['of_float32_peak']:8.0%} {row['with_loops_of_float32_peak']:7.0%} {row['of_bytes_peak']:6.0%} "
+                f"{row['share']:6.1%}"
+            )
+    write_json(args.json, peaks=ceiling, runs=runs)
+
+
+if __name__ == "__main__":
+    main()
