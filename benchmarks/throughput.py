@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="REGEX", help="measurements whose name it is found in")
     parser.add_argument("--missing", action="store_true", help="only those that the JSON has no figures of")
-    parser.add_argument("--seconds", type=float, default=2.0, help="about how long each rate is taken over")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long each rate is taken over, three times")
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds that one measurement may take")
     parser.add_argument("--prefix", default="", help="a command that starts each measurement, such as `nice -n -5`")
     parser.add_argument("--list", action="store_true", help="print the names and stop")

@@ -2,13 +2,12 @@
 
 A task is an object: `kind`, one of `KINDS`; `cores`, how many the process may use; what else the kind wants. Rates are images
 per second of the clock on the wall. What a first use imports, compiles or loads comes before the clock starts. Each rate is
-taken over about `seconds`, again and again through the same images where they are too few.
+taken over `seconds`, again and again through the same images where they are too few: the best of three such times.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import mmap
 import multiprocessing
@@ -16,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from peers import decode_pillow, decode_simplejpeg, encode_jpeg, load
 from PIL import Image
 from rates import kodak
-from speed_sets import GROUP, N_FITTED, TARGET_DB, Figures, codec_of, images_of, mean_psnr, rate
+from speed_sets import GROUP, N_FITTED, TARGET_DB, WINDOWS, Figures, codec_of, images_of, mean_psnr, rate
 from timing_formats import archive, peer, stages
 
 from batchcodec import metrics
@@ -80,19 +80,19 @@ def codec(task: Figures) -> Figures:
         return subject.encode(group)
 
     def encoded() -> Iterator[int]:
-        for payload in in_order(encode, itertools.cycle(groups), workers=cores):
+        for payload in in_order(encode, groups, workers=cores):
             if len(payloads) < len(groups):
                 payloads.append(payload)
             yield GROUP
 
-    encode_rate = rate(encoded(), seconds)
+    encode_rate = rate(encoded, seconds)
     while len(payloads) < min(len(groups), 2 * cores + 2):
         payloads.append(subject.encode(groups[len(payloads)]))
     decoder = type(subject).restore(subject.get_config(), subject.get_model())
     decoder.decode(payloads[0], spec)
-    decode: Callable[[bytes], Pixels] = lambda payload: decoder.decode(payload, spec)  # noqa: E731
-    decoded = (GROUP for _ in in_order(decode, itertools.cycle(payloads), workers=cores))
-    result = {"encode_per_s": encode_rate, "decode_per_s": rate(decoded, seconds)}
+    decode: Callable[[bytes], int] = lambda payload: len(decoder.decode(payload, spec))  # noqa: E731
+    many = payloads * -(-len(groups) // len(payloads))  # starting threads anew must not weigh
+    result = {"encode_per_s": encode_rate, "decode_per_s": rate(lambda: in_order(decode, many, workers=cores), seconds)}
     back = np.concatenate([decoder.decode(payload, spec) for payload in payloads[:4]])
     return result | {
         "bytes_per_image": sum(map(len, payloads)) / GROUP / len(payloads),
@@ -125,7 +125,7 @@ def jpeg_loop(task: Figures) -> Figures:
     for name, work in (("encode", encode_part), ("decode", decode_part)):
         for start in starts[:4]:
             work(start)
-        threads = rate(in_order(work, itertools.cycle(starts), workers=cores if cores > 1 else 0), seconds)
+        threads = rate(partial(in_order, work, starts, workers=cores if cores > 1 else 0), seconds)
         found[f"{name}_per_s"] = found[f"{name}_threads_per_s"] = threads
         if cores > 1:
             found[f"{name}_processes_per_s"] = in_processes(work, starts, cores, seconds)
@@ -146,20 +146,14 @@ def in_processes(work: Callable[[int], int], starts: Sequence[int], cores: int, 
     _work = work  # children inherit it
     with multiprocessing.get_context("fork").Pool(cores) as pool:
         pool.map(_call, starts[: 2 * cores], chunksize=1)
-        per_pass = sum(pool.map(_call, starts, chunksize=4))
-        passes = 1
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            pool.map(_call, starts, chunksize=4)
-            passes += 1
-        return per_pass * (passes - 1) / (time.perf_counter() - started)
+        return rate(lambda: pool.map(_call, starts, chunksize=4), seconds)
 
 
 # ---- large pictures
 
 
 def photos(task: Figures) -> Figures:
-    """Kodak, one picture after the other: milliseconds to encode and decode one, the better of two runs of each, mean."""
+    """Kodak, one picture after the other: milliseconds to encode and decode one, the best of three runs of each, mean."""
     images = kodak()[1][: task.get("images")]
     subject, q = task["subject"], task["quality"]
     if subject == "pillow-avif":
@@ -174,11 +168,11 @@ def photos(task: Figures) -> Figures:
     files = [encode(image) for image in images]
     specs = [GroupSpec(1, ImageSpec.of(image)) for image in images]
     decoded = [decode(file, spec) for file, spec in zip(files, specs, strict=True)]
-    times = np.array([[_seconds(decode, file, spec) for file, spec in zip(files, specs, strict=True)] for _ in range(2)])
+    times = np.array([[_seconds(decode, file, spec) for file, spec in zip(files, specs, strict=True)] for _ in range(WINDOWS)])
     error = [metrics.mse(image[None], back[None])[0] for image, back in zip(images, decoded, strict=True)]
     return {
         "decode_ms": 1000 * float(times.min(0).mean()),
-        "encode_ms": 1000 * float(np.mean([_seconds(encode, image) for image in images[:8]])),
+        "encode_ms": 1000 * float(np.mean([min(_seconds(encode, image) for _ in range(2)) for image in images[:8]])),
         "bytes_per_image": float(np.mean([len(file) for file in files])),
         "mean_psnr": metrics.mean_psnr(metrics.psnr_of_mse(np.array(error), 255.0)),
     }
@@ -212,14 +206,15 @@ def compressai(task: Figures) -> Figures:
         batches = [np.array(images[i : i + 64]) for i in (0, 64, 128)]
     times = []
     with torch.no_grad():
-        for batch in [batches[0], *batches]:
+        for batch in batches:
             x = torch.from_numpy(batch.copy()).permute(0, 3, 1, 2).float() / 255
-            started = time.perf_counter()
             coded = network.compress(x)
-            middle = time.perf_counter()
-            network.decompress(coded["strings"], coded["shape"])
-            times.append((middle - started, time.perf_counter() - middle))
-    encode, decode = np.mean(times[1:], axis=0) / len(batches[0])
+            runs = [
+                (_seconds(network.compress, x), _seconds(network.decompress, coded["strings"], coded["shape"]))
+                for _ in range(2)
+            ]
+            times.append(np.min(runs, axis=0))
+    encode, decode = np.mean(times, axis=0) / len(batches[0])
     return {
         "encode_ms": 1000 * float(encode),
         "decode_ms": 1000 * float(decode),

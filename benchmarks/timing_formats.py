@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def archive(task: Figures) -> Figures:
     with batchcodec.open(path, cache_bytes=0, workers=cores) as opened:
         found["groups"] = opened.n_groups
         opened.decode_group(0)
-        found["read_per_s"] = rate(map(len, opened.groups(workers=cores)), seconds)
-        stream = CpackIterable(opened, batch_size=GROUP, shuffle=False, workers=cores)
-        found["sequential_per_s"] = rate((len(batch[0]) for batch in stream), seconds)
-        stream = CpackIterable(opened, batch_size=GROUP, seed=1, workers=cores)
-        found["epoch_per_s"] = rate((len(batch[0]) for batch in stream), seconds)
+        found["read_per_s"] = rate(lambda: map(len, opened.groups(workers=cores)), seconds)
+        for name, shuffle in (("sequential_per_s", False), ("epoch_per_s", True)):
+            stream = CpackIterable(opened, batch_size=GROUP, shuffle=shuffle, seed=1, workers=cores)
+            found[name] = rate(partial(map, lambda batch: len(batch[0]), stream), seconds)
         rng = np.random.default_rng(0)
+        drawn = itertools.count()  # batches do not end
         found["batch_per_s"] = rate(
-            (len(opened.read(rng.choice(len(opened), GROUP, replace=False))) for _ in itertools.count()), seconds
+            lambda: (len(opened.read(rng.choice(len(opened), GROUP, replace=False))) for _ in drawn), seconds
         )
         found |= singles(lambda i: opened[i], hopping(opened, rng), seconds)
     return found
@@ -183,12 +184,11 @@ def passes(subject: Peer, folder: Path, cores: int, seconds: float, *, shuffle: 
     rng = np.random.default_rng(0)
 
     def batches() -> Iterator[int]:
-        while True:
-            yield from map(len, _loader(subject, folder, cores, shuffle, int(rng.integers(1 << 31))))
+        yield from map(len, _loader(subject, folder, cores, shuffle, int(rng.integers(1 << 31))))
 
-    found = batches()
-    next(found)  # processes have started
-    return rate(found, seconds)
+    for _ in batches():  # files are in the system's cache
+        pass
+    return rate(batches, seconds)
 
 
 def _loader(subject: Peer, folder: Path, cores: int, shuffle: bool, seed: int) -> Iterable[Any]:
