@@ -78,14 +78,26 @@ def test_tables_say_what_is_missing(module: Any) -> None:
 
 
 def test_where_accuracy_falls(module: Any) -> None:
-    verdicts = module("downstream")["verdicts"]
+    downstream = module("downstream")
 
     def row(codec: str, size: float, psnr: float | None, accuracy: float) -> dict[str, Any]:
-        return {"set": "x", "codec": codec, "bytes_per_image": size, "mean_psnr": psnr, "accuracy_decoded": accuracy}
+        values = {"accuracy": 0.9, "accuracy_decoded": accuracy}
+        return {"set": "x", "codec": codec, "bytes_per_image": size, "mean_psnr": psnr, **values}
 
-    rows = [row("zstd", 1000, None, 0.9), row("a", 100, 34.75, 0.9), row("b", 60, 28.75, 0.88), row("c", 50, 25.0, 0.8)]
-    found = verdicts(rows)["x"]
-    assert found["falls_at_bytes"] == 60
-    assert found["loss_at_target"] == pytest.approx(0.02 * 4 / 6)
-    assert verdicts(rows[:2])["x"] == {"falls_at_bytes": None, "loss_at_target": None}
-    assert verdicts(rows[1:]) == {}
+    learned = "hyperprior-1:quality=1"
+    rows = [
+        row("zstd", 1000, None, 0.9),
+        row(learned, 100, 34.75, 0.9),
+        row(learned, 60, 28.75, 0.88),
+        row("avif", 50, 25, 0.8),
+    ]
+    originals, decoded = downstream["verdicts"](rows)
+    assert originals == {"set": "x", "tests": "accuracy", "loss_at_target": pytest.approx(0), "falls_at_bytes": None}
+    assert decoded["falls_at_bytes"] == 60
+    assert decoded["loss_at_target"] == pytest.approx(0.02 * 4 / 6)
+    said = downstream["sentence"](decoded)
+    assert said == "x, tested on decoded images: 30.75 dB costs 1.3 points; more than one point goes from 60 bytes per image on"
+    outside = downstream["verdicts"](rows[:2])[1]
+    assert (outside["loss_at_target"], outside["falls_at_bytes"]) == (None, None)
+    assert "was not measured; no archive costs more" in downstream["sentence"](outside)
+    assert downstream["verdicts"](rows[1:]) == []
