@@ -3,7 +3,8 @@
     python benchmarks/roofline.py                 # profiles fast, balanced and small, gray 64x64 and Kodak
     python benchmarks/roofline.py --subject kodak-balanced
 
-First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them.
+First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them;
+and some layers computed in several ways.
 Then a group is decoded many times, with a clock around each product, each gathering of what a 3x3 kernel sees, and each loop
 that makes activations of sums. For each layer: multiplications per pixel that were carried out, the bytes that its product
 reads and writes for each of them, its speed beside both peaks, and its share of the whole.
@@ -21,6 +22,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -28,11 +30,12 @@ import numpy as np
 import torch
 from rates import kodak, with_json, write_json
 from speed_sets import codec_of, images_of
+from torch.nn.functional import conv2d
 
 from batchcodec.entropy import values
 from batchcodec.learned import kernels as bytewise
 from batchcodec.learned.convolution import Convolution
-from batchcodec.learned.exact import numerics
+from batchcodec.learned.exact import ExactConv2d, numerics
 from batchcodec.learned.hyperprior import coding, engine, kernels
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches
 from batchcodec.learned.hyperprior.model import LoadedModel
@@ -141,6 +144,50 @@ def peaks() -> dict[str, float]:
         }
 
 
+SHAPES = ((64, 64, 3, (32, 8, 8)), (24, 24, 3, (32, 16, 16)), (32, 32, 1, (64, 8, 8)))
+"""Input and output channels, side of the kernel, and (N, H, W) of layers that the ways to compute are compared on."""
+
+
+def candidates() -> list[dict[str, Any]]:
+    """10^9 multiplications per second of the ways to compute a layer, gathering counted."""
+    rows = []
+    for n_in, n_out, kernel, shape in SHAPES:
+        layer = ExactConv2d(n_in, n_out, kernel)
+        shift = layer.shifts()
+        with torch.no_grad():
+            layer.weight.copy_(layer.quantised()[0])
+        layer.freeze(shift)
+        fast = Convolution(layer, int8=True)
+        x = np.random.default_rng(0).integers(-127, 128, (*shape, n_in)).astype(np.int8)
+        floats = torch.from_numpy(x).float().permute(0, 3, 1, 2)
+        weight, bias, padding = layer.weight.detach(), torch.zeros(n_out), kernel // 2
+        last, one, pad = floats.contiguous(memory_format=torch.channels_last), [1, 1], [padding, padding]
+        quantised = torch.ops.onednn.qconv_prepack(
+            torch.round(weight * torch.exp2(shift)[:, None, None, None]).to(torch.int8),
+            torch.ones(n_out), 1.0, 128, one, pad, one, 1, None,
+        )  # fmt: skip
+        shifted, zeros = (last + 128).to(torch.uint8), torch.zeros(n_out, dtype=torch.int64)
+
+        tail = (bias, one, pad, one, 1, 1.0, 0, torch.float32, "none", [], "")
+        internal = torch.ops.onednn.qconv2d_pointwise.default
+        ways: dict[str, Callable[[], Any]] = {
+            "float32, contiguous": partial(conv2d, floats.contiguous(), weight, bias, padding=padding),
+            "float32, channels last": partial(conv2d, last, weight, bias, padding=padding),
+            "oneDNN's convolution of bytes": partial(internal, shifted, 1.0, 128, quantised, torch.ones(n_out), zeros, *tail),
+            "products of bytes": partial(all_sums, fast, x),
+        }
+        work = n_in * n_out * kernel**2 * shape[0] * shape[1] * shape[2]
+        with numerics(), torch.no_grad():
+            speeds = {name: work / best(way, 30) / 1e9 for name, way in ways.items()}
+        rows.append({"layer": f"{n_in} to {n_out}, {kernel}x{kernel}, {shape[0]} of {shape[1]}x{shape[2]}", **speeds})
+    return rows
+
+
+def all_sums(layer: Convolution, x: Any) -> None:
+    for _ in layer.sums(x):
+        pass
+
+
 def plain_seconds(model: LoadedModel, conditions: coding.Conditions, latents: Any) -> float:
     """CPU seconds of the synthesis with the layers that the networks are defined by."""
     y = torch.from_numpy(latents.astype(np.float32)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
@@ -235,6 +282,9 @@ def main() -> None:
     torch.set_num_threads(1)
     ceiling = peaks()
     print(f"peaks of one core: float32 {ceiling['float32']:.0f}, bytes {ceiling['bytes']:.0f} x 10^9 multiplications/s")
+    compared = candidates()
+    for row in compared:
+        print("  " + ", ".join(f"{name} {value:.0f}" if isinstance(value, float) else value for name, value in row.items()))
     runs = []
     for subject in args.subject or QUALITIES:
         images = np.array(images_of("fashion")[:256]) if subject.startswith("fashion") else np.stack(kodak()[1][:1])
@@ -256,7 +306,7 @@ def main() -> None:
                 f"{row['of_float32_peak']:8.0%} {row['with_loops_of_float32_peak']:7.0%} {row['of_bytes_peak']:6.0%} "
                 f"{row['share']:6.1%}"
             )
-    write_json(args.json, peaks=ceiling, runs=runs)
+    write_json(args.json, peaks=ceiling, candidates=compared, runs=runs)
 
 
 if __name__ == "__main__":
