@@ -168,7 +168,7 @@ def candidates() -> list[dict[str, Any]]:
         )  # fmt: skip
         shifted, zeros = (last + 128).to(torch.uint8), torch.zeros(n_out, dtype=torch.int64)
 
-        tail = (bias, one, pad, one, 1, 1.0, 0, torch.float32, "none", [], "")
+        tail: tuple[Any, ...] = (bias, one, pad, one, 1, 1.0, 0, torch.float32, "none", [], "")
         internal = torch.ops.onednn.qconv2d_pointwise.default
         ways: dict[str, Callable[[], Any]] = {
             "float32, contiguous": partial(conv2d, floats.contiguous(), weight, bias, padding=padding),
