@@ -1,4 +1,4 @@
-"""Put the figures of committed runs into README.md and docs/learned.md: they are what benchmarks/results/*.json say.
+"""Put the figures of committed runs into README.md and docs: they are what benchmarks/results/*.json say.
 
 python benchmarks/tables.py          # rewrites the tables
 python benchmarks/tables.py --check  # exit 1 if a table is not what the results say (a test does this)
@@ -104,6 +104,38 @@ def all_results() -> str:
     return "\n\n".join(f"**{title}**\n\n{make()}" for title, make in parts)
 
 
+def roofline() -> str:
+    content = results("roofline")
+    rows = []
+    for run in content["runs"]:
+        share = run["shares"]
+        loops = share["loops"] + share["parameters"] + share["latents"] + share["pixels"]
+        rows.append(
+            [
+                run["subject"].replace("-", ", "),
+                f"{run['us_per_image']:,.0f}",
+                f"{run['mac_per_pixel']:,.0f}",
+                f"{run['of_float32_peak']:.0%}",
+                f"{run['main_with_loops']:.0%}",
+                f"{run['synthesis_times_faster_than_plain']:.1f}",
+                f"{share['products']:.0%}",
+                f"{share['gather']:.0%}",
+                f"{loops:.0%}",
+                f"{share['entropy decoding']:.0%}",
+            ]
+        )
+    head = ["images, profile", "us per image", "multiplications per pixel", "float32", "main layers", "times plain"]
+    peaks = content["peaks"]
+    said = f"Peaks: {peaks['float32']:.0f} (float32) and {peaks['bytes']:.0f} (bytes) x 10^9 multiplications per second."
+    return f"{said}\n\n{table([*head, 'products', 'gathering', 'loops', 'entropy decoding'], rows)}"
+
+
+def ways() -> str:
+    rows = results("roofline")["candidates"]
+    names = [name for name in rows[0] if name != "layer"]
+    return table(["10^9 multiplications/s", *names], [[row["layer"], *(f"{row[name]:.0f}" for name in names)] for row in rows])
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -111,6 +143,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "results": all_results,
         "exactness": exactness,
     },
+    HERE.parent / "docs" / "performance.md": {"roofline": roofline, "ways": ways},
     HERE.parent / "README.md": {"fashion": fashion},
 }
 
