@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import downstream
+import speed_report
 import torch
 
 from batchcodec.learned.hyperprior.architecture import PROFILES, profile
@@ -136,6 +138,39 @@ def ways() -> str:
     return table(["10^9 multiplications/s", *names], [[row["layer"], *(f"{row[name]:.0f}" for name in names)] for row in rows])
 
 
+def against_formats() -> str:
+    content = results("throughput")
+    machine = content["machine"]
+    libraries = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    parts = [f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, {libraries}."]
+    return "\n\n".join([*parts, *(speed_report.formats(content, name) for name in speed_report.SETS)])
+
+
+def codecs_alone() -> str:
+    content = results("throughput")
+    return "\n\n".join(speed_report.codecs(content, name) for name in speed_report.SETS)
+
+
+def trained_from_archives() -> str:
+    run = results("downstream")
+    rows = []
+    for row in run["summary"]:
+        codec, _, options = row["codec"].partition(":")
+        name = "originals" if row["mean_psnr"] is None else f"`{codec}`, {options.split(',')[0].replace('=', ' ')}"
+        psnr = "" if row["mean_psnr"] is None else f"{row['mean_psnr']:.2f}"
+        accuracies = [
+            downstream.percent(row["accuracy"], row["spread"]),
+            downstream.percent(row["accuracy_decoded"], row["spread_decoded"]),
+        ]
+        seconds = [f"{row['first_epoch_s']:.1f}", f"{row['epoch_s']:.1f}"]
+        rows.append([row["set"], name, f"{row['bytes_per_image']:.1f}", psnr, *accuracies, *seconds])
+    head = ["set", "trained from", "B/image", "dB", "tested on originals", "on decoded images", "epoch 1, s", "later, s"]
+    said = [f"- {downstream.sentence(verdict)}." for verdict in run["verdicts"]]
+    seeds = min(row["seeds"] for row in run["summary"])
+    text = f"Accuracy: mean over {seeds} seeds, lowest and highest.\n\n{table(head, rows)}\n\n"
+    return text + "\n".join(said)
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -143,7 +178,16 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "results": all_results,
         "exactness": exactness,
     },
-    HERE.parent / "docs" / "performance.md": {"roofline": roofline, "ways": ways},
+    HERE.parent / "docs" / "performance.md": {
+        "roofline": roofline,
+        "ways": ways,
+        "ratios": lambda: speed_report.ratio_table(results("throughput")),
+        "formats": against_formats,
+        "codecs": codecs_alone,
+        "photos": lambda: speed_report.photos(results("throughput")),
+        "stages": lambda: speed_report.stages(results("throughput")),
+        "downstream": trained_from_archives,
+    },
     HERE.parent / "README.md": {"fashion": fashion},
 }
 
