@@ -36,8 +36,8 @@ from batchcodec.entropy import values
 from batchcodec.learned import kernels as bytewise
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
-from batchcodec.learned.hyperprior import coding, engine, kernels
-from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches
+from batchcodec.learned.hyperprior import coding, engine, kernels, payloads
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.types import GroupSpec, Pixels
 
@@ -212,8 +212,6 @@ def measure(subject: str, images: Pixels, ceiling: dict[str, float]) -> dict[str
         for _ in range(REPEATS):
             decoder.decode(payload, spec)
     with numerics(), torch.no_grad():
-        from batchcodec.learned.hyperprior import payloads
-
         stride = decoder._model.arch.stride
         size = len(images), -(-images.shape[1] // stride), -(-images.shape[2] // stride)
         conditions, latents = payloads.read_latents(decoder._model, payload, *size)
@@ -269,8 +267,6 @@ def main_layers(clock: Clock, peak: float) -> float:
 
 
 def codec_pixels(decoder: HyperpriorCodec, latents: Any, conditions: coding.Conditions) -> None:
-    from batchcodec.learned.hyperprior.codec import synthesised
-
     synthesised(decoder._model, latents, conditions)
 
 

@@ -1,7 +1,7 @@
 """Convolutions of exact networks on the CPU: the same sums as `exact.ExactConv2d`, several times as fast.
 
 A convolution is a matrix product of what its kernel sees with its weights. All of these are integers of a byte or little
-more, and processors of today multiply bytes four to eight times as fast as float32. torch has that product; `int8_is_exact`
+more, and processors of today multiply bytes several times as fast as float32. torch has that product; `int8_is_exact`
 finds out whether what it computes is right on this machine (older instructions clip sums of two products to 16 bits, and so
 are no use). Where it is not, float32 gives the very same sums.
 

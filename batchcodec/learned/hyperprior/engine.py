@@ -132,19 +132,12 @@ class Engine:
             plane: the quality planes, int8 [N].
             out: output.
         """
-        levels = self._levels(self._linear, self._linear.wide_sums(latents), latents.shape, self.arch.stride // FINE_STRIDE)
+        blocks = _levels(self._linear, self._linear.wide_sums(latents), latents.shape)
+        levels = shuffled(blocks, self.arch.stride // FINE_STRIDE)
         if self.arch.width:
             x = self._detail(latents, plane)
-            levels += self._levels(self._last, self._last.sums(x), x.shape, 1)
+            levels += _levels(self._last, self._last.sums(x), x.shape)
         kernels.pixels(levels.reshape(-1), self._offset, out.shape[2], self.arch.channels, out.reshape(-1))
-
-    def _levels(self, layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...], shuffle: int) -> NDArray[np.int32]:
-        """Blocks of 4x4 pixels, in 2^-PIXEL_BITS gray levels: int32 [N, H / 4, W / 4, 16 C]."""
-        out = np.empty((*shape[:3], layer.n_out), np.int32)
-        flat = out.reshape(-1)
-        for sums, at in tiles:
-            round_to(sums, layer.scale, layer.bias, float(PIXEL_LIMIT), flat[at])
-        return shuffled(out, shuffle)
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
@@ -208,6 +201,15 @@ def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ..
 def _activated(layer: Convolution, x: Activations, shuffle: int = 1) -> Activations:
     """Activations of a layer, their pixels shuffled."""
     return shuffled(_activations(layer, layer.sums(x), x.shape), shuffle)
+
+
+def _levels(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Sums of a layer in 2^-PIXEL_BITS gray levels, rounded: int32 [N, H, W, O]."""
+    out = np.empty((*shape[:3], layer.n_out), np.int32)
+    flat = out.reshape(-1)
+    for sums, at in tiles:
+        round_to(sums, layer.scale, layer.bias, float(PIXEL_LIMIT), flat[at])
+    return out
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:

@@ -174,8 +174,7 @@ class LoadedModel:
     def quick_encoder(self) -> Encoder:
         """The same for encoding: all but its linear part in bfloat16 where that is fast.
 
-        What the nonlinear part adds is small, and its rounding is far below a quantiser step; hyper-latents are few. Measured:
-        0.01 % of the bytes and 0.001 dB.
+        What the nonlinear part adds is small, and its rounding is far below a quantiser step; hyper-latents are few.
         """
         if self.device == "cpu" and not bfloat16_is_fast():
             return self.encoder
@@ -222,7 +221,7 @@ class LoadedModel:
 
 
 def bfloat16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 as such: then twice to four times as fast as float32."""
+    """Whether the processor multiplies bfloat16 as such, and so faster than float32."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent before torch 2.6
     return bool(supported and supported())
 
