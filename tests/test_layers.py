@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,14 @@ def test_the_tree_of_errors_is_that_of_its_docstring() -> None:
         bases = [base.__name__ for base in classes[name].__bases__]
         assert bases == [parent, *([foreign] if foreign else [])], name
         assert classes[name].exit_code == code, name
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install finds a package that the list of pyproject.toml lacks; a wheel would come without it."""
+    listed = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {
+        path.parent.relative_to(top.parent).as_posix().replace("/", ".").replace("plugins", "batchcodec_plugins", 1)
+        for top in (ROOT, PLUGINS)
+        for path in top.rglob("*.py")
+    }
+    assert sorted(listed) == sorted(folders)

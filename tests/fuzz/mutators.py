@@ -71,7 +71,7 @@ def archive(data: bytes, change: Change, seed: int) -> bytes:
             blocks[place] = (rng.choice((*BlockType, 7, 200)), body, n_items, rng.random() < 0.7 or required)
         case 4:
             kind, body, n_items, required = blocks[place]
-            blocks[place] = (kind, body, rng.choice((0, 1, n_items + 1, 1 << 20, (1 << 32) - 1)), required)
+            blocks[place] = (kind, body, rng.choice((0, 1, min(n_items + 1, (1 << 32) - 1), 1 << 20, (1 << 32) - 1)), required)
         case _:
             _change_body(blocks, place, change)
     blocks = [block for block in blocks if block[0] != BlockType.INDEX]

@@ -27,6 +27,9 @@ from fuzz.targets import TARGETS  # noqa: E402
 GRACE_SECONDS = 180
 """To start, to run the last input, and to end; what takes longer is killed."""
 
+BROKEN = 1
+"""What Python exits with: libFuzzer has other codes for what it finds."""
+
 _LINE = re.compile(r"#(\d+)\s+\S+\s+cov: (\d+)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -58,8 +61,9 @@ def fuzz(name: str, seconds: float, folder: Path) -> int:
     started = processor_seconds()
     while (left := int(seconds - (processor_seconds() - started))) > 0:  # a crash ends the process, and a new one goes on
         log = folder / "log.txt"
+        ended = None
         with log.open("wb") as file, contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
+            ended = subprocess.run(
                 [*command, f"-max_total_time={left}"],
                 cwd=HERE.parent,
                 stdout=file,
@@ -73,8 +77,8 @@ def fuzz(name: str, seconds: float, folder: Path) -> int:
         lines = _LINE.findall(text.decode(errors="replace"))
         n_runs += int(lines[-1][0]) if lines else 0
         n_edges = max([n_edges, *(int(edges) for _, edges in lines)])
-        if not lines:
-            raise SystemExit(f"{name} does not start: see {log}")
+        if not lines or (ended is not None and ended.returncode == BROKEN):
+            raise SystemExit(f"{name} does not start, or its harness is broken: see {log}")
     found = [path for path in findings.iterdir() if path not in old and path.suffix != ".txt"]
     spent = processor_seconds() - started
     n_new = sum(1 for _ in corpus.iterdir()) - n_before
