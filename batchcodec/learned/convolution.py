@@ -103,14 +103,12 @@ class Convolution:
 
     def wide_sums(self, x: NDArray[np.int16]) -> Iterator[Tile]:
         """The same of the integers x, int16 [N, H, W, I]: x = 256 * high + low, with low from -128 to 127."""
-        lines = x.reshape(-1, x.shape[2] * self.n_in)  # long ones: first over these, then over positions
-        largest, smallest = (found.reshape(-1, self.n_in) for found in (lines.max(0), lines.min(0)))
-        wide = np.flatnonzero((largest.max(0) > 127) | (smallest.min(0) < -128))
-        low_at = self._views(x.astype(np.int8))  # which keeps the low byte
-        n_wide = int(wide[-1]) + 1 if len(wide) else 0
+        flags = np.zeros(max(1, REPEATED // self.n_in) * self.n_in, np.int16)
+        n_wide = kernels.n_wide(x.reshape(-1), self.n_in, flags)
         if 2 * n_wide > self.n_in:
             n_wide = self.n_in  # few different matrices
-        high_at = self._views(((x[..., :n_wide] + 128) >> 8).astype(np.int8)) if n_wide else None
+        low_at = self._wide_views(x, self.n_in, high=False)
+        high_at = self._wide_views(x, n_wide, high=True) if n_wide else None
         for first, last in self._tiles(x.shape):
             sums = self._product(low_at(first, last), self.n_in)
             if high_at:
@@ -119,21 +117,23 @@ class Convolution:
 
     def _views(self, x: NDArray[np.int8]) -> Callable[[int, int], NDArray[np.int8]]:
         """What the kernel sees of int8 [N, H, W, C] from a first to a last position: int8 [positions, k * k * C'], C' >= C."""
-        n, height, width, channels = x.shape
+        channels = x.shape[3]
         if self.kernel == 1:
             rows = x.reshape(-1, channels)
             return lambda first, last: rows[first:last]
-        depth = -(-channels // WORD)
-        bordered = np.zeros((n, height + 2, width + 2, depth * WORD), np.int8)
+        bordered = _with_border(x.shape, channels)
         bordered[:, 1:-1, 1:-1, :channels] = x
-        words = bordered.reshape(-1).view(np.int64)
+        return _columns_of(bordered)
 
-        def seen_at(first: int, last: int) -> NDArray[np.int8]:
-            out = np.empty((last - first) * 9 * depth, np.int64)
-            kernels.columns(words, height, width, depth, first, out)
-            return out.view(np.int8).reshape(last - first, -1)
-
-        return seen_at
+    def _wide_views(self, x: NDArray[np.int16], channels: int, *, high: bool) -> Callable[[int, int], NDArray[np.int8]]:
+        """The same of the high or low bytes of the first channels of int16 [N, H, W, I]."""
+        if self.kernel == 1:
+            some = x[..., :channels]
+            return self._views(((some + 128) >> 8 if high else some).astype(np.int8))
+        bordered = _with_border(x.shape, channels)
+        height, width, n_in = x.shape[1:]
+        kernels.bordered(x.reshape(-1), height, width, n_in, bordered.shape[3], high, bordered.reshape(-1))
+        return _columns_of(bordered)
 
     def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         n_positions = shape[0] * shape[1] * shape[2]
@@ -155,6 +155,24 @@ class Convolution:
             matrix = torch.from_numpy(weight.reshape(-1, self.n_out))
             self._matrices[n_in] = matrix if self._int8 else matrix.float()
         return self._matrices[n_in]
+
+
+def _with_border(shape: tuple[int, ...], channels: int) -> NDArray[np.int8]:
+    """Zeros for images [N, H, W, ...] with a border, in whole words: int8 [N, H + 2, W + 2, C'], C' >= channels."""
+    return np.zeros((shape[0], shape[1] + 2, shape[2] + 2, -(-channels // WORD) * WORD), np.int8)
+
+
+def _columns_of(bordered: NDArray[np.int8]) -> Callable[[int, int], NDArray[np.int8]]:
+    """What a 3x3 kernel sees from a first to a last position: int8 [positions, 9 * C']."""
+    height, width, depth = bordered.shape[1] - 2, bordered.shape[2] - 2, bordered.shape[3] // WORD
+    words = bordered.reshape(-1).view(np.int64)
+
+    def seen_at(first: int, last: int) -> NDArray[np.int8]:
+        out = np.empty((last - first) * 9 * depth, np.int64)
+        kernels.columns(words, height, width, depth, first, out)
+        return out.view(np.int8).reshape(last - first, -1)
+
+    return seen_at
 
 
 def pixel_shuffled(channels: int, factor: int) -> NDArray[np.int64]:

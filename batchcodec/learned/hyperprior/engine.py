@@ -15,6 +15,7 @@ Arrays are channels last, int16 for latents. `tests/learned/test_engine.py` hold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -100,7 +101,7 @@ class Engine:
         x = _activated(self._hyper_out, _activated(self._hyper_mid, x, 2))
         shared[..., :-1] = x[:, :height, :width]  # the rest is beyond the latents
         shared[..., -1] = plane[:, None, None]
-        positions = [at.numpy() for at in passes(height, width)]
+        positions = _passes(height, width)
         latents = np.empty((n, height, width, arch.latent), np.int16)
         features = np.empty(latents.shape, np.int16)
         for i, layers in enumerate(self._slices):
@@ -132,12 +133,19 @@ class Engine:
             plane: the quality planes, int8 [N].
             out: output.
         """
-        blocks = _levels(self._linear, self._linear.wide_sums(latents), latents.shape)
-        levels = shuffled(blocks, self.arch.stride // FINE_STRIDE)
-        if self.arch.width:
-            x = self._detail(latents, plane)
-            levels += _levels(self._last, self._last.sums(x), x.shape)
-        kernels.pixels(levels.reshape(-1), self._offset, out.shape[2], self.arch.channels, out.reshape(-1))
+        linear, arch = self._linear, self.arch
+        levels = np.empty(latents.shape[0] * latents.shape[1] * latents.shape[2] * linear.n_out, np.int32)
+        for sums, at in linear.wide_sums(latents):
+            round_to(sums, linear.scale, linear.bias, float(PIXEL_LIMIT), levels[at])
+        block, side = FINE_STRIDE**2 * arch.channels, arch.stride // FINE_STRIDE
+        if arch.width:
+            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(self._detail(latents, plane))
+        else:
+            scale = bias = np.zeros(block, np.float32)
+            tiles = iter([(np.zeros_like(levels), slice(0, len(levels)))])
+        for sums, at in tiles:
+            first = at.start // block
+            kernels.pixels(sums, scale, bias, first, levels, side, self._offset, out.shape[2], arch.channels, out.reshape(-1))
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
@@ -189,6 +197,11 @@ class _SliceLayers:
             kernels.parameters(rows, out.scale, out.bias, at.start // out.n_out, log_step, n_hyper, mean, index)
 
 
+@lru_cache(8)
+def _passes(height: int, width: int) -> list[NDArray[np.int64]]:
+    return [at.numpy() for at in passes(height, width)]
+
+
 def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> Activations:
     """Activations of a layer from its sums, int8 [N, H, W, O]."""
     out = np.empty((*shape[:3], layer.n_out), np.int8)
@@ -201,15 +214,6 @@ def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ..
 def _activated(layer: Convolution, x: Activations, shuffle: int = 1) -> Activations:
     """Activations of a layer, their pixels shuffled."""
     return shuffled(_activations(layer, layer.sums(x), x.shape), shuffle)
-
-
-def _levels(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Sums of a layer in 2^-PIXEL_BITS gray levels, rounded: int32 [N, H, W, O]."""
-    out = np.empty((*shape[:3], layer.n_out), np.int32)
-    flat = out.reshape(-1)
-    for sums, at in tiles:
-        round_to(sums, layer.scale, layer.bias, float(PIXEL_LIMIT), flat[at])
-    return out
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:

@@ -7,7 +7,7 @@ for how. Sums that come in are exact, so all of it is.
 from __future__ import annotations
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numpy.typing import NDArray
 
 from batchcodec.entropy import gaussian
@@ -17,6 +17,7 @@ from batchcodec.learned.hyperprior.network import (
     FEATURE_LIMIT,
     LATENT_LIMIT,
     PIXEL_BITS,
+    PIXEL_LIMIT,
     SCALE_LIMIT,
     SCALE_START,
     SCALE_STEPS,
@@ -37,6 +38,7 @@ _ONE, _TWO, _THREE = np.int16(1), np.int16(2), np.int16(3)
 _RANGE = np.float32(2 * LATENT_LIMIT)
 _K_LIMIT = np.int32(1 << 13)
 """Beyond this a latent is clamped whatever its step is."""
+_PIXEL_LIMIT = np.float32(PIXEL_LIMIT)
 _PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
 
 _i16_2d = types.Array(types.int16, 2, "C", readonly=True)
@@ -241,26 +243,98 @@ def quantise(
                     numbers[c] -= 1 if numbers[c] > 0 else -1
 
 
-@jit(types.void(i32_in, types.float32, types.int64, types.int64, types.Array(types.uint8, 1, "C")))
-def pixels(levels: NDArray[np.int32], offset: float, width: int, channels: int, out: NDArray[np.uint8]) -> None:
-    """Gray levels, in the order of images, from blocks of 4x4 pixels.
+@njit
+def _place(i: int, j: int, across: int, side: int) -> int:
+    """Where the block in row i and column j is among those of latents with side x side blocks each."""
+    return (i // side * (across // side) + j // side) * side**2 + i % side * side + j % side
+
+
+@njit(inline="always")
+def _pixels(
+    sums: NDArray[np.int32],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    first: int,
+    levels: NDArray[np.int32],
+    side: int,
+    offset: float,
+    width: int,
+    channels: int,
+    out: NDArray[np.uint32],
+) -> None:
+    """`pixels`, for one number of channels; four bytes of the output are a word."""
+    block, across = FINE_STRIDE**2 * channels, width // FINE_STRIDE
+    gray = np.empty(block, np.uint8)
+    words = gray.view(np.uint32)
+    i, j = first // across, first % across
+    v = j % side
+    at = _place(i, j, across, side) * block
+    for r in range(len(sums) // block):
+        row, linear, to = sums[r * block : (r + 1) * block], levels[at : at + block], gray[:block]
+        for t in range(block):
+            x = np.float32(row[t]) * scale[t] + bias[t]
+            x = min(max(x, -_PIXEL_LIMIT), _PIXEL_LIMIT)
+            value = (np.float32(linear[t]) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
+            value = min(max(value, np.float32(0)), np.float32(255))
+            to[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
+        for y in range(FINE_STRIDE):
+            start = ((i * FINE_STRIDE + y) * across + j) * channels
+            four, place = words[y * channels : (y + 1) * channels], out[start : start + channels]
+            for t in range(channels):
+                place[t] = four[t]
+        j, v, at = j + 1, v + 1, at + block
+        if j == across:
+            i, j, v = i + 1, 0, 0
+            at = _place(i, j, across, side) * block
+        elif v == side:  # divisions would take longer than all else
+            v, at = 0, at + (side - 1) * side * block
+
+
+@jit(
+    types.void(
+        i32_in,
+        f32_in,
+        f32_in,
+        types.int64,
+        i32_in,
+        types.int64,
+        types.float32,
+        types.int64,
+        types.int64,
+        types.Array(types.uint8, 1, "C"),
+    )
+)
+def pixels(
+    sums: NDArray[np.int32],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    first: int,
+    levels: NDArray[np.int32],
+    side: int,
+    offset: float,
+    width: int,
+    channels: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Gray levels, in the order of images, from both parts of the synthesis, which come in blocks of 4x4 pixels.
 
     Args:
-        levels: int32 [N, H / 4, W / 4, 16 * C], in 2^-PIXEL_BITS gray levels, flat.
+        sums: int32 [blocks, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray levels.
+        scale: float32 [>= 16 * C].
+        bias: likewise.
+        first: the first block of `sums`, counted through all images row by row.
+        levels: int32 [N, h, w, side * side, 16 * C], of the linear part, in 2^-PIXEL_BITS gray levels, flat.
+        side: blocks of a latent in a row.
         offset: gray level that zero stands for.
         width: W.
         channels: C.
         out: uint8 [N, H, W, C], output, flat.
     """
-    run = FINE_STRIDE * channels
-    line = width * channels
-    for block in range(len(levels) // (FINE_STRIDE * run)):
-        i, j = block // (width // FINE_STRIDE), block % (width // FINE_STRIDE)
-        for u in range(FINE_STRIDE):
-            row = levels[(block * FINE_STRIDE + u) * run : (block * FINE_STRIDE + u + 1) * run]
-            start = (i * FINE_STRIDE + u) * line + j * run
-            to = out[start : start + run]
-            for t in range(run):
-                value = np.float32(row[t]) * _PIXEL_UNIT + offset
-                value = min(max(value, np.float32(0)), np.float32(255))
-                to[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
+    words = out.view(np.uint32)
+    # a number of channels that the compiler knows makes loops without a rest
+    if channels == 1:
+        _pixels(sums, scale, bias, first, levels, side, offset, width, 1, words)
+    elif channels == 3:
+        _pixels(sums, scale, bias, first, levels, side, offset, width, 3, words)
+    else:
+        _pixels(sums, scale, bias, first, levels, side, offset, width, channels, words)
