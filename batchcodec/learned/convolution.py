@@ -10,6 +10,8 @@ Inputs that need more than a byte (latents) are split in two, and so are the sum
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -22,8 +24,10 @@ from torch import Tensor
 from batchcodec.learned import kernels
 from batchcodec.learned.exact import ExactConv2d
 
-TILE_BYTES = 1 << 19
-"""What a tile of inputs and sums takes: it stays in the second-level cache."""
+TILE_BYTES = 1 << 20
+"""What a tile of inputs and sums takes: about a second-level cache. Smaller ones make threads wait for the interpreter."""
+KEPT_BYTES, N_KEPT = 1 << 20, 8
+"""What a thread keeps for its next call: so many arrays of at most this size."""
 WORD = 8
 """Channels that `kernels.columns` moves at once."""
 REPEATED = 2048
@@ -130,7 +134,7 @@ class Convolution:
         if self.kernel == 1:
             some = x[..., :channels]
             return self._views(((some + 128) >> 8 if high else some).astype(np.int8))
-        bordered = _with_border(x.shape, channels)
+        bordered = _with_border(x.shape, channels, 1 + high)
         height, width, n_in = x.shape[1:]
         kernels.bordered(x.reshape(-1), height, width, n_in, bordered.shape[3], high, bordered.reshape(-1))
         return _columns_of(bordered)
@@ -157,9 +161,32 @@ class Convolution:
         return self._matrices[n_in]
 
 
-def _with_border(shape: tuple[int, ...], channels: int) -> NDArray[np.int8]:
-    """Zeros for images [N, H, W, ...] with a border, in whole words: int8 [N, H + 2, W + 2, C'], C' >= channels."""
-    return np.zeros((shape[0], shape[1] + 2, shape[2] + 2, -(-channels // WORD) * WORD), np.int8)
+class _Borders(threading.local):
+    """Arrays with a border of zeros, kept: to allocate and clear them takes longer than to fill them."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[int, ...], NDArray[np.int8]] = OrderedDict()
+
+
+_borders = _Borders()
+
+
+def _with_border(shape: tuple[int, ...], channels: int, kind: int = 0) -> NDArray[np.int8]:
+    """For images [N, H, W, ...] in whole words, int8 [N, H + 2, W + 2, C'], C' >= channels: zeros beyond them and the channels.
+
+    What was returned before, on this thread, for the same shape and kind may come again: all images are to be written.
+    """
+    full = (shape[0], shape[1] + 2, shape[2] + 2, -(-channels // WORD) * WORD)
+    key = (*full, channels, kind)
+    found = _borders.kept.pop(key, None)
+    if found is None:
+        found = np.zeros(full, np.int8)
+        if found.nbytes > KEPT_BYTES:
+            return found
+    _borders.kept[key] = found
+    if len(_borders.kept) > N_KEPT:
+        _borders.kept.popitem(last=False)
+    return found
 
 
 def _columns_of(bordered: NDArray[np.int8]) -> Callable[[int, int], NDArray[np.int8]]:

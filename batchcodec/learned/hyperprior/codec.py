@@ -15,14 +15,14 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from batchcodec.codec import Codec
 from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
-from batchcodec.learned import model_file, shipped
+from batchcodec.learned import crew, model_file, shipped
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from batchcodec.learned.hyperprior.model import LoadedModel
 
 BATCH_PIXELS = 1 << 17
-"""Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
+"""Pixels that go through a network of the encoder at once: bounds memory, and keeps activations in the caches."""
+SYNTHESIS_PIXELS = 1 << 19
+"""The same for the decoder, whose activations are bytes; with fewer, several threads wait for each other."""
 STRIP_PIXELS = 1 << 20
 """Pixels of a large image that are synthesised at once."""
+SHARE_LINES = 16
+"""Lines of latents of an image that are worth the help of another core."""
 DEFAULT_QUALITY = 55
 DEFAULT_EFFORT = 2
 TUNES = ("psnr", "mse")
@@ -165,7 +169,7 @@ class HyperpriorCodec(Codec):
 
         self.check(ImageSpec.of(images[0]))
         planes = _to_planes(images, self._n_channels)
-        with inference():
+        with inference(), crew.working():
             return effort.encode(self._model, planes, self._quality, self._effort, self._tune)
 
     def decode(self, payload: bytes, spec: GroupSpec, items: Sequence[int] | None = None) -> Pixels:
@@ -177,7 +181,7 @@ class HyperpriorCodec(Codec):
         per_image = spec.image.channels // self._n_channels
         n, stride = spec.n_items * per_image, model.arch.stride
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
-        with inference():
+        with inference(), crew.working():
             conditions, latents = payloads.read_latents(model, payload, n, height, width)
             rows = None if items is None else [i * per_image + c for i in items for c in range(per_image)]
             planes = synthesised(model, latents, conditions, rows)
@@ -192,24 +196,35 @@ def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, ro
         latents, plane = latents[list(rows)], plane[list(rows)]
     n, height, width = latents.shape[:3]
     out = np.empty((n, height * stride, width * stride, model.arch.channels), np.uint8)
-    strip = max(16, STRIP_PIXELS // (width * stride**2))  # rows of latents
-    for part in batches(n, height * width * stride**2):
-        if height <= strip:
-            model.engine.pixels(latents[part], plane[part], out[part])
-            continue
-        for top in range(0, height, strip):
-            # Large images are made strip by strip: what a strip needs of its neighbours is a few rows, and sums are exact.
-            first, last = max(0, top - reach), min(height, top + strip + reach)
-            bottom = min(height, top + strip)
-            pixels = np.empty((1, (last - first) * stride, *out.shape[2:]), np.uint8)
-            model.engine.pixels(latents[part, first:last], plane[part], pixels)
-            out[part, top * stride : bottom * stride] = pixels[:, (top - first) * stride : (bottom - first) * stride]
+    strip = max(SHARE_LINES, STRIP_PIXELS // (width * stride**2))
+
+    def make(image: slice, first: int, last: int) -> None:
+        """Lines of latents, strip by strip: what a strip needs of its neighbours is a few lines, and sums are exact."""
+        for top in range(first, last, strip):
+            bottom = min(last, top + strip)
+            above, below = max(0, top - reach), min(height, bottom + reach)
+            pixels = np.empty((1, (below - above) * stride, *out.shape[2:]), np.uint8)
+            model.engine.pixels(latents[image, above:below], plane[image], pixels)
+            out[image, top * stride : bottom * stride] = pixels[:, (top - above) * stride : (bottom - above) * stride]
+
+    def make_all(first: int, last: int) -> None:
+        for part in parts[first:last]:
+            if part.stop - part.start > 1 or height <= strip:
+                model.engine.pixels(latents[part], plane[part], out[part])
+            else:
+                make(part, 0, height)
+
+    parts = batches(n, height * width * stride**2, SYNTHESIS_PIXELS)
+    if n == 1:
+        crew.share(height, SHARE_LINES, partial(make, slice(0, 1)))
+    else:
+        crew.share(len(parts), 1, make_all)
     return out
 
 
-def batches(n_items: int, n_pixels: int) -> list[slice]:
+def batches(n_items: int, n_pixels: int, limit: int = BATCH_PIXELS) -> list[slice]:
     """Parts of a group that go through a network together; they depend on the group alone."""
-    step = max(1, BATCH_PIXELS // n_pixels)
+    step = max(1, limit // n_pixels)
     return [slice(start, min(n_items, start + step)) for start in range(0, n_items, step)]
 
 

@@ -15,13 +15,14 @@ Arrays are channels last, int16 for latents. `tests/learned/test_engine.py` hold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcodec.learned.convolution import Convolution, Tile, int8_is_exact, pixel_shuffled, shuffled
+from batchcodec.learned.crew import share
 from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, Architecture
@@ -44,6 +45,9 @@ Tables = NDArray[np.uint16]
 """The table of each integer in the bank of a model: those of the hyper-latents come first."""
 Code = Callable[[int, NDArray[np.int64], Latents, Tables], NDArray[np.int32]]
 """Of one pass of a slice: (slice, positions, means [N, n, C], tables [N, n, C]) -> k, the coded integers, int32 [N, n, C]."""
+
+SHARE = 1024
+"""Positions of latents that are worth the help of another core."""
 
 _GRID = 2.0**GRID_BITS
 _CROSS = (1, 3, 5, 7)
@@ -107,18 +111,16 @@ class Engine:
         for i, layers in enumerate(self._slices):
             channels = arch.channels_of(i)
             step, log = np.ascontiguousarray(steps[:, channels]), np.ascontiguousarray(log_step[:, channels])
-            known = layers.known(shared, features).reshape(n, height * width, -1)
+            known = np.empty((n, height, width, layers.n_known), np.int8)
+            _share(n, height, width, partial(layers.know, shared, features, known))
+            rows = known.reshape(n, height * width, layers.n_known)
             for n_pass, at in enumerate(positions):
                 if not len(at):  # a single position has no second pass
                     continue
                 mean = np.empty((n, len(at), arch.slices[i]), np.int16)
                 index = np.empty(mean.shape, np.uint16)
-                here = known.take(at, 1)
-                if n_pass:
-                    seen = np.empty((n, len(at), 4 * arch.slices[i]), np.int16)
-                    kernels.neighbours(features, channels.start, at, seen)
-                    here = layers.with_own(here, seen)
-                layers.parameters(here, n_pass, log, arch.hyper, mean, index)
+                own = (features, channels.start) if n_pass else None
+                _share(n, len(at), 1, partial(layers.predict, rows, own, at, log, arch.hyper, mean, index))
                 k = code(i, at, mean, index)
                 kernels.place(k, mean, step, at, channels.start, latents, features)
         return latents
@@ -167,34 +169,76 @@ class _SliceLayers:
     def __init__(self, part: Slice, int8: bool) -> None:
         self._before = Convolution(part.before, _GRID, int8=int8) if part.before is not None else None
         self._own = Convolution(part.here, _GRID, taps=_CROSS, int8=int8)
-        n_known = part.mix.in_channels - part.here.out_channels
+        self.n_known = part.mix.in_channels - part.here.out_channels
         # in the first pass there is nothing of its own to see
-        self._mix = [Convolution(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(n_known), slice(None))]
+        self._mix = [Convolution(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(self.n_known), slice(None))]
         self._hidden = Convolution(part.hidden, _GRID, int8=int8)
         n_out = part.out.out_channels // 2
         self._out = Convolution(part.out, np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), int8=int8)
 
-    def known(self, shared: Activations, features: Latents) -> Activations:
-        """What both passes look at, int8 [N, h, w, K]: hyper-features and quality plane, and features of earlier slices."""
-        if self._before is None:
-            return shared
-        earlier = np.ascontiguousarray(features[..., : self._before.n_in])
-        return np.concatenate([shared, _activations(self._before, self._before.wide_sums(earlier), earlier.shape)], 3)
+    def know(self, shared: Activations, features: Latents, out: Activations, images: slice, lines: slice) -> None:
+        """What both passes look at.
 
-    def with_own(self, known: Activations, seen: Latents) -> Activations:
-        """`known` [N, n, K] and what the first pass of this slice tells, from `kernels.neighbours` [N, n, 4 C]."""
-        own = _activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
-        return np.concatenate([known, own[0]], 2)
+        Args:
+            shared: hyper-features and quality plane, int8 [N, h, w, H].
+            features: of all slices, int16 [N, h, w, M].
+            out: `shared`, then what a layer makes of the earlier slices, int8 [N, h, w, K], output.
+            images: which images to do.
+            lines: which of their lines.
+        """
+        n_shared = shared.shape[3]
+        out[images, lines, :, :n_shared] = shared[images, lines]
+        if self._before is not None:
+            first, last, _ = lines.indices(shared.shape[1])
+            above = min(first, 1)  # the kernel sees one line more on each side
+            earlier = np.ascontiguousarray(features[images, first - above : last + 1, :, : self._before.n_in])
+            seen = _activations(self._before, self._before.wide_sums(earlier), earlier.shape)
+            out[images, lines, :, n_shared:] = seen[:, above : above + last - first]
 
-    def parameters(
-        self, known: Activations, n_pass: int, log_step: Latents, n_hyper: int, mean: Latents, index: Tables
+    def predict(
+        self,
+        known: Activations,
+        own: tuple[Latents, int] | None,
+        at: NDArray[np.int64],
+        log_step: Latents,
+        n_hyper: int,
+        mean: Latents,
+        index: Tables,
+        images: slice,
+        places: slice,
     ) -> None:
-        """Means and tables of a pass into [N, n, C] each, from int8 [N, n, K]."""
-        x = _activated(self._hidden, _activated(self._mix[n_pass], known[None]))
-        out = self._out
-        for sums, at in out.sums(x):
+        """Means and tables of a pass.
+
+        Args:
+            known: from `know`, int8 [N, h * w, K].
+            own: in the second pass the features of all slices, int16 [N, h, w, M], and the first column of this one.
+            at: positions of the pass, int64 [n].
+            log_step: log2 of the quantiser steps in eighths, int16 [N, C].
+            n_hyper: tables before those of the Gaussian bank.
+            mean: int16 [N, n, C], output.
+            index: uint16 [N, n, C], output.
+            images: which images to do.
+            places: which of the positions.
+        """
+        x = known[images].take(at[places], 1)
+        if own:
+            seen = np.empty((*x.shape[:2], self._own.n_in), np.int16)
+            kernels.neighbours(own[0][images], own[1], at[places], seen)
+            told = _activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
+            x = np.concatenate([x, told[0]], 2)
+        x = _activated(self._hidden, _activated(self._mix[own is not None], x[None]))
+        out, means, tables, log = self._out, mean[images, places], index[images, places], log_step[images]
+        for sums, part in out.sums(x):
             rows = sums.reshape(-1, out.n_out)
-            kernels.parameters(rows, out.scale, out.bias, at.start // out.n_out, log_step, n_hyper, mean, index)
+            kernels.parameters(rows, out.scale, out.bias, part.start // out.n_out, log, n_hyper, means, tables)
+
+
+def _share(n_images: int, n_lines: int, width: int, work: Callable[[slice, slice], None]) -> None:
+    """work(images, lines) with the help of idle cores: some of the images each, or some of the lines of the only one."""
+    if n_images > 1:
+        share(n_images, -(-SHARE // (n_lines * width)), lambda first, last: work(slice(first, last), slice(0, n_lines)))
+    else:
+        share(n_lines, -(-SHARE // width), lambda first, last: work(slice(0, 1), slice(first, last)))
 
 
 @lru_cache(8)

@@ -243,7 +243,7 @@ def quantise(
                     numbers[c] -= 1 if numbers[c] > 0 else -1
 
 
-@njit
+@jit(types.int64(types.int64, types.int64, types.int64, types.int64))
 def _place(i: int, j: int, across: int, side: int) -> int:
     """Where the block in row i and column j is among those of latents with side x side blocks each."""
     return (i // side * (across // side) + j // side) * side**2 + i % side * side + j % side
