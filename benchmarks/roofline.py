@@ -157,7 +157,7 @@ def candidates() -> list[dict[str, Any]]:
         with torch.no_grad():
             layer.weight.copy_(layer.quantised()[0])
         layer.freeze(shift)
-        fast = Convolution(layer, int8=True)
+        fast = Convolution.of(layer, int8=True)
         x = np.random.default_rng(0).integers(-127, 128, (*shape, n_in)).astype(np.int8)
         floats = torch.from_numpy(x).float().permute(0, 3, 1, 2)
         weight, bias, padding = layer.weight.detach(), torch.zeros(n_out), kernel // 2

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -55,23 +55,29 @@ def int8_is_exact() -> bool:
 
 
 class Convolution:
-    """A layer of a decoder, its weights laid out for use.
+    """Sums of bytes, as matrix products.
 
     Args:
-        layer: with frozen weights, whose bound is proven.
-        gain: what the sums are multiplied by, a power of two for each output channel or for all.
-        order: the output channels in another order; all by default in their own.
-        inputs: a part of the input channels; all by default.
-        taps: places in the kernel (row * k + column) that become input channels of a 1x1 convolution, tap after tap.
+        weight: integers, int8 [O, I, k, k] with k = 1 or 3; the input is continued with zeros.
+        scale: what a step of the sums is, float [O].
+        bias: what is to be added to scaled sums, float [O].
         int8: whether bytes are multiplied as such, or as float32.
 
     Attributes:
-        scale: float32 [c * O], what a step of the sums is, times the gain; repeated for c positions.
-        bias: float32 [c * O], what is to be added, times the gain; likewise.
+        scale: float32 [c * O], repeated for c positions.
+        bias: likewise.
     """
 
-    def __init__(
-        self,
+    def __init__(self, weight: NDArray[np.int8], scale: NDArray[Any], bias: NDArray[Any], *, int8: bool) -> None:
+        repeated = max(1, REPEATED // len(weight))
+        self.scale, self.bias = np.tile(scale.astype(np.float32), repeated), np.tile(bias.astype(np.float32), repeated)
+        self.n_out, self.n_in, self.kernel = weight.shape[:3]
+        self._weight, self._int8 = weight, int8
+        self._matrices: dict[int, Tensor] = {}
+
+    @classmethod
+    def of(
+        cls,
         layer: ExactConv2d,
         gain: float | NDArray[np.float64] = 1.0,
         *,
@@ -79,7 +85,17 @@ class Convolution:
         inputs: slice | None = None,
         taps: tuple[int, ...] | None = None,
         int8: bool,
-    ) -> None:
+    ) -> Self:
+        """A layer of a decoder, its weights laid out for use.
+
+        Args:
+            layer: with frozen weights, whose bound is proven.
+            gain: what scale and bias are multiplied by, a power of two for each output channel or for all.
+            order: the output channels in another order; all by default in their own.
+            inputs: a part of the input channels; all by default.
+            taps: places in the kernel (row * k + column) that become input channels of a 1x1 convolution, tap after tap.
+            int8: whether bytes are multiplied as such, or as float32.
+        """
         if layer.frozen_shift is None or layer.bias is None:
             raise TypeError("only layers that came from a file are laid out")
         shift = layer.frozen_shift.numpy().astype(np.float64)
@@ -92,11 +108,7 @@ class Convolution:
         if taps is not None:  # [O, I, k, k] to [O, taps * I, 1, 1]
             some = weight.reshape(*weight.shape[:2], -1)[:, :, list(taps)]
             weight = some.transpose(0, 2, 1).reshape(len(some), -1, 1, 1)
-        repeated = max(1, REPEATED // len(weight))
-        self.scale, self.bias = np.tile(scale.astype(np.float32), repeated), np.tile(bias.astype(np.float32), repeated)
-        self.n_out, self.n_in, self.kernel = weight.shape[:3]
-        self._weight, self._int8 = weight, int8
-        self._matrices: dict[int, Tensor] = {}
+        return cls(weight, scale, bias, int8=int8)
 
     def sums(self, x: NDArray[np.int8]) -> Iterator[Tile]:
         """The sums of activations x, int8 [N, H, W, I], tile by tile."""

@@ -52,7 +52,7 @@ def test_convolutions(seed: int, int8: bool, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(40):
         monkeypatch.setattr(convolution, "TILE_BYTES", int(rng.choice([1, 500, 5000, 1 << 19])))
         layer = frozen(random_layer(rng))
-        fast = Convolution(layer, 4.0, int8=int8)
+        fast = Convolution.of(layer, 4.0, int8=int8)
         assert layer.frozen_shift is not None
         steps = torch.exp2(layer.frozen_shift.double())[:, None, None, None]
         integers = (layer.weight.detach().double() * steps).numpy()
@@ -70,13 +70,13 @@ def test_parts_of_a_layer() -> None:
     rng = np.random.default_rng(0)
     layer = frozen(ExactConv2d(10, 8, 3))
     x = rng.integers(-127, 128, (2, 5, 6, 10)).astype(np.int16)
-    whole = gathered(Convolution(layer, int8=False), x, wide=False)
+    whole = gathered(Convolution.of(layer, int8=False), x, wide=False)
     order = rng.permutation(8)
-    assert np.array_equal(gathered(Convolution(layer, order=order, int8=False), x, wide=False), whole[..., order])
+    assert np.array_equal(gathered(Convolution.of(layer, order=order, int8=False), x, wide=False), whole[..., order])
     x[..., 4:] = 0
-    expected = gathered(Convolution(layer, int8=False), x, wide=False)
+    expected = gathered(Convolution.of(layer, int8=False), x, wide=False)
     some = np.ascontiguousarray(x[..., :4])
-    assert np.array_equal(gathered(Convolution(layer, inputs=slice(4), int8=False), some, wide=False), expected)
+    assert np.array_equal(gathered(Convolution.of(layer, inputs=slice(4), int8=False), some, wide=False), expected)
 
 
 def test_pixel_shuffle() -> None:

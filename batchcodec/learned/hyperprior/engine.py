@@ -70,7 +70,7 @@ class Engine:
         self._hyper_mid = self._layer(decoder.hyper_mid, shuffle=2)
         self._hyper_out = self._layer(decoder.hyper_out)
         self._slices = [_SliceLayers(cast(Slice, part), self.int8) for part in decoder.slices]
-        self._linear = Convolution(decoder.linear, 2.0**PIXEL_BITS, order=_blocks(self.arch), int8=self.int8)
+        self._linear = Convolution.of(decoder.linear, 2.0**PIXEL_BITS, order=_blocks(self.arch), int8=self.int8)
         if self.arch.width:
             self._first = self._layer(decoder.first)
             self._coarse = [self._residual(block) for block in decoder.coarse]
@@ -80,7 +80,7 @@ class Engine:
 
     def _layer(self, layer: ExactConv2d, gain: float = _GRID, *, shuffle: int = 1) -> Convolution:
         order = pixel_shuffled(layer.out_channels, shuffle) if shuffle > 1 else None
-        return Convolution(layer, gain, order=order, int8=self.int8)
+        return Convolution.of(layer, gain, order=order, int8=self.int8)
 
     def _residual(self, block: object) -> tuple[Convolution, Convolution]:
         pair = cast(ExactResidual, block)
@@ -167,14 +167,14 @@ class _SliceLayers:
     """The layers of a slice of the context model."""
 
     def __init__(self, part: Slice, int8: bool) -> None:
-        self._before = Convolution(part.before, _GRID, int8=int8) if part.before is not None else None
-        self._own = Convolution(part.here, _GRID, taps=_CROSS, int8=int8)
+        self._before = Convolution.of(part.before, _GRID, int8=int8) if part.before is not None else None
+        self._own = Convolution.of(part.here, _GRID, taps=_CROSS, int8=int8)
         self.n_known = part.mix.in_channels - part.here.out_channels
         # in the first pass there is nothing of its own to see
-        self._mix = [Convolution(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(self.n_known), slice(None))]
-        self._hidden = Convolution(part.hidden, _GRID, int8=int8)
+        self._mix = [Convolution.of(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(self.n_known), slice(None))]
+        self._hidden = Convolution.of(part.hidden, _GRID, int8=int8)
         n_out = part.out.out_channels // 2
-        self._out = Convolution(part.out, np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), int8=int8)
+        self._out = Convolution.of(part.out, np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), int8=int8)
 
     def know(self, shared: Activations, features: Latents, out: Activations, images: slice, lines: slice) -> None:
         """What both passes look at.

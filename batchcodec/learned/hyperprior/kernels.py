@@ -49,6 +49,8 @@ _i32_2d = types.Array(types.int32, 2, "C", readonly=True)
 _i64_1d = types.Array(types.int64, 1, "C", readonly=True)
 _i16_3d = types.Array(types.int16, 3, "C")
 _i16_4d = types.Array(types.int16, 4, "C")
+_u8_in = types.Array(types.uint8, 1, "C", readonly=True)
+_u8_out = types.Array(types.uint8, 1, "C")
 _u16_3d = types.Array(types.uint16, 3, "C")
 
 
@@ -301,7 +303,7 @@ def _pixels(
         types.float32,
         types.int64,
         types.int64,
-        types.Array(types.uint8, 1, "C"),
+        _u8_out,
     )
 )
 def pixels(
@@ -338,3 +340,47 @@ def pixels(
         _pixels(sums, scale, bias, first, levels, side, offset, width, 3, words)
     else:
         _pixels(sums, scale, bias, first, levels, side, offset, width, channels, words)
+
+
+@njit(inline="always")
+def _blocks(pixels: NDArray[np.uint8], line: int, run: int, side: int, out: NDArray[np.uint8]) -> None:
+    """`blocks`, for one length of a run."""
+    for row in range(len(pixels) // line):
+        u = row % side
+        here, band = pixels[row * line : (row + 1) * line], out[(row - u) * line + u * run : (row - u + side) * line]
+        for j in range(line // run):
+            some, to = here[j * run : (j + 1) * run], band[j * side * run : j * side * run + run]
+            for t in range(run):
+                to[t] = some[t]
+
+
+@jit(types.void(_u8_in, types.int64, types.int64, types.int64, _u8_out))
+def blocks(pixels: NDArray[np.uint8], line: int, run: int, side: int, out: NDArray[np.uint8]) -> None:
+    """Images cut into blocks of side x side pixels.
+
+    Args:
+        pixels: bytes of [N, H, W, C], flat; H and W are multiples of `side`.
+        line: bytes of a line, W * C.
+        run: bytes of a line of a block, side * C.
+        side: of a block.
+        out: the same bytes as [N, H / side, W / side, side, side, C], output; flat.
+    """
+    # runs that the compiler knows are moved at once
+    if run == 4:
+        _blocks(pixels, line, 4, side, out)
+    elif run == 8:
+        _blocks(pixels, line, 8, side, out)
+    elif run == 12:
+        _blocks(pixels, line, 12, side, out)
+    elif run == 24:
+        _blocks(pixels, line, 24, side, out)
+    else:
+        _blocks(pixels, line, run, side, out)
+
+
+@jit(types.void(_u8_in, types.float32, types.float32, types.Array(types.int8, 1, "C")))
+def centred(pixels: NDArray[np.uint8], offset: float, scale: float, out: NDArray[np.int8]) -> None:
+    """Gray levels less an offset, times a scale that leaves them within a byte, rounded; flat arrays of one length."""
+    for t in range(len(pixels)):
+        value = (np.float32(pixels[t]) - offset) * scale
+        out[t] = np.int8(np.int32((value + _MAGIC) - _MAGIC))

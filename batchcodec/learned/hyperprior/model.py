@@ -19,9 +19,11 @@ from batchcodec.entropy import gaussian
 from batchcodec.entropy.values import Bank
 from batchcodec.errors import InexactMachineError, ModelError
 from batchcodec.learned import model_file
+from batchcodec.learned.convolution import int8_is_exact
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
 from batchcodec.learned.hyperprior import probe
 from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.hyperprior.byte_analysis import ByteAnalysis
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
@@ -169,6 +171,13 @@ class LoadedModel:
         for parameter in encoder.parameters():
             parameter.requires_grad_(False)
         return encoder.eval()
+
+    @cached_property
+    def byte_analysis(self) -> ByteAnalysis | None:
+        """The analysis transform for encoding, where the processor multiplies bytes."""
+        if self.device != "cpu" or not int8_is_exact():
+            return None
+        return ByteAnalysis(self.encoder, float(self.decoder.offset))
 
     @cached_property
     def quick_encoder(self) -> Encoder:

@@ -39,6 +39,8 @@ FEATURE_BITS = 4
 HYPER_LIMIT = 63
 """Hyper-latents, as networks see them, lie in -63..63."""
 
+INPUT_SCALE = 64.0
+"""Gray levels, and latents, are divided by it for the encoder's networks."""
 PIXEL_BITS = 6
 """Both parts of the synthesis are rounded to 2^-6 gray levels before they are added."""
 PIXEL_LIMIT = 1 << 17
@@ -144,13 +146,13 @@ class Encoder(nn.Module):
         """[N, C, H, W] in gray levels less the offset, sides multiples of the stride, to latents [N, M, H/s, W/s]."""
         x = x.contiguous(memory_format=torch.channels_last)
         precision = next(self.nonlinear.parameters()).dtype
-        y: Tensor = self.linear(x).float() + 64.0 * self.nonlinear((x * (1 / 64.0)).to(precision)).float()
+        y: Tensor = self.linear(x).float() + INPUT_SCALE * self.nonlinear((x * (1 / INPUT_SCALE)).to(precision)).float()
         return y
 
     def hyper_analysis(self, y: Tensor, log_step: Tensor) -> Tensor:
         """Latents [N, M, h, w] and quality planes [N, 1, h, w] to hyper-latents [N, Z, ceil(h/4), ceil(w/4)], not rounded."""
         precision = next(self.hyper.parameters()).dtype
-        x = torch.cat([y * (1 / 64.0), log_step], 1).to(precision)
+        x = torch.cat([y * (1 / INPUT_SCALE), log_step], 1).to(precision)
         right, below = -x.shape[3] % HYPER_STRIDE, -x.shape[2] % HYPER_STRIDE
         if right or below:
             x = F.pad(x, (0, right, 0, below), mode="replicate")

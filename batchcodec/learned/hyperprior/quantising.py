@@ -49,30 +49,40 @@ class Integers:
 
 def gray_levels(model: LoadedModel, images: Pixels) -> Tensor:
     """uint8 [N, H, W, C] continued at the edges to multiples of the stride: float32 [N, C, H', W']."""
-    stride, (height, width) = model.arch.stride, images.shape[1:3]
-    pad = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
-    x = torch.from_numpy(np.pad(images, pad, mode="edge")).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(_whole(model, images)).permute(0, 3, 1, 2).float()
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _whole(model: LoadedModel, images: Pixels) -> Pixels:
+    """Images continued at the edges to multiples of the stride."""
+    stride, (height, width) = model.arch.stride, images.shape[1:3]
+    return np.pad(images, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 
 def analysed(model: LoadedModel, images: Pixels) -> Tensor:
     """Latents [N, M, h, w], not rounded, of uint8 [N, H, W, C]."""
     parts = batches(len(images), images.shape[1] * images.shape[2])
-    return torch.cat([_analysed(model, gray_levels(model, images[part]) - model.decoder.offset) for part in parts])
+    return torch.cat([_analysed(model, _whole(model, images[part])) for part in parts])
 
 
-def _analysed(model: LoadedModel, x: Tensor) -> Tensor:
-    """Latents of gray levels less the offset; large images strip by strip, with the rows around that a strip looks at."""
-    stride, reach = model.arch.stride, 2 * model.quick_encoder.blocks + 3
-    n_rows = x.shape[2] // stride
-    strip = max(16, STRIP_PIXELS // (x.shape[3] * stride))
+def _analysed(model: LoadedModel, images: Pixels) -> Tensor:
+    """The same of whole latents; large images strip by strip, with the rows around that a strip looks at."""
+    stride, reach = model.arch.stride, 2 * model.encoder.blocks + 3
+    n_rows = images.shape[1] // stride
+    strip = max(16, STRIP_PIXELS // (images.shape[2] * stride))
     latents = []
     for top in range(0, n_rows, strip):
         bottom = min(n_rows, top + strip)
         first, last = max(0, top - reach), min(n_rows, bottom + reach)
-        y = model.quick_encoder.analysis(x[:, :, first * stride : last * stride].to(model.device))
-        latents.append(y[:, :, top - first : bottom - first].cpu())
+        y = _latents(model, images[:, first * stride : last * stride])
+        latents.append(y[:, :, top - first : bottom - first])
     return torch.cat(latents, 2)
+
+
+def _latents(model: LoadedModel, images: Pixels) -> Tensor:
+    if model.byte_analysis:
+        return model.byte_analysis(images)
+    return model.quick_encoder.analysis((gray_levels(model, images) - model.decoder.offset).to(model.device)).cpu()
 
 
 def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions) -> Tensor:

@@ -1,0 +1,185 @@
+"""The analysis transform with the nonlinear part in bytes: rounding at the encoder decides the bitstream, so it may be inexact.
+
+The linear part stays in float32. What the nonlinear one adds is small, and 8 bits of each activation are more than enough: the
+steps below may be four times as coarse before bytes or errors change by a tenth of a percent. Where the processor multiplies
+bytes this is faster than bfloat16.
+
+Steps (the units of the activations of a layer) come from made-up pictures of full contrast, so that they depend on the model
+alone: the bytes of an archive do not depend on what was packed before.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from batchcodec.learned.convolution import Convolution
+from batchcodec.learned.exact import ACT_LIMIT
+from batchcodec.learned.hyperprior import kernels
+from batchcodec.learned.hyperprior.architecture import FINE_STRIDE
+from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
+from batchcodec.learned.kernels import activate, add
+from batchcodec.types import Pixels
+
+Activations = NDArray[np.int8]
+
+HEADROOM = 2.0
+"""Activations are clamped beyond this many times what the made-up pictures gave."""
+SIDE = 64
+N_PICTURES = 8
+
+
+class ByteAnalysis:
+    """What `Encoder.analysis` computes, nearly.
+
+    Args:
+        encoder: the transform in float32.
+        offset: gray level that zero stands for.
+    """
+
+    def __init__(self, encoder: Encoder, offset: float) -> None:
+        arch, parts = encoder.arch, list(encoder.nonlinear)
+        self._stride, self._channels, self._down = arch.stride, arch.channels, arch.stride // FINE_STRIDE
+        linear = encoder.linear
+        weight = linear.weight.detach().permute(2, 3, 1, 0).reshape(-1, arch.latent)  # rows in the order of pixels
+        self._linear = weight.contiguous()
+        self._linear_bias = _bias(linear) - offset * weight.sum(0)
+        convolutions = [part for part in encoder.nonlinear.modules() if isinstance(part, nn.Conv2d)]
+        largest = _largest(encoder, convolutions, offset)
+        first, fine, down = cast(nn.Conv2d, parts[1]), cast(Residual, parts[3]), cast(nn.Conv2d, parts[4])
+        blocks, last = [cast(Residual, part) for part in parts[5:-1]], cast(nn.Conv2d, parts[-1])
+
+        def step(*readers: nn.Conv2d) -> float:
+            """Of activations that all these layers read."""
+            return max(1e-9, *(largest[reader] for reader in readers)) * HEADROOM / ACT_LIMIT
+
+        self._offset = offset
+        self._input_step = input_step = max(abs(offset), abs(255 - offset)) / ACT_LIMIT
+        fine_step, coarse_step = step(fine.a, down), step(*(block.a for block in blocks), last)
+        self._first = _laid_out(_pixels_last(first.weight, arch.channels), _bias(first), input_step / INPUT_SCALE, fine_step)
+        self._fine = _residual(fine, fine_step, step(fine.b))
+        self._to_coarse = _laid_out(_as_pointwise(down.weight), _bias(down), fine_step, coarse_step)
+        self._coarse = [_residual(block, coarse_step, step(block.b)) for block in blocks]
+        self._last = _laid_out(last.weight, _bias(last), coarse_step, 1 / INPUT_SCALE)
+
+    def __call__(self, images: Pixels) -> Tensor:
+        """Latents, float32 [N, M, h, w], of uint8 [N, h * stride, w * stride, C]."""
+        n, height, width = len(images), images.shape[1] // self._stride, images.shape[2] // self._stride
+        patches = torch.from_numpy(_blocks(images, self._stride).reshape(n * height * width, -1)).float()
+        latents = torch.addmm(self._linear_bias, patches, self._linear).numpy()
+        pixels = _blocks(images, FINE_STRIDE)
+        x = np.empty(pixels.shape, np.int8)
+        kernels.centred(pixels.reshape(-1), self._offset, 1 / self._input_step, x.reshape(-1))
+        x = _active(self._first, x)
+        _add(self._fine, x)
+        blocks = _blocks(x.view(np.uint8), self._down).view(np.int8)
+        x = np.zeros((n, height, width, self._to_coarse.n_out), np.int8)
+        _add_to(self._to_coarse, blocks, x)  # to nothing: that layer has no nonlinearity
+        for block in self._coarse:
+            _add(block, x)
+        last = self._last
+        scale, bias = last.scale[: last.n_out], last.bias[: last.n_out]
+        flat = latents.reshape(-1)
+        for sums, at in last.sums(x):
+            flat[at] += (sums.reshape(-1, last.n_out) * scale + bias).reshape(-1)
+        return torch.from_numpy(latents.reshape(n, height, width, -1)).permute(0, 3, 1, 2)
+
+
+def _active(layer: Convolution, x: Activations) -> Activations:
+    out = np.empty((*x.shape[:3], layer.n_out), np.int8)
+    flat = out.reshape(-1)
+    for sums, at in layer.sums(x):
+        activate(sums, layer.scale, layer.bias, flat[at])
+    return out
+
+
+def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
+    """A residual block, in place."""
+    _add_to(block[1], _active(block[0], x), x)
+
+
+def _add_to(layer: Convolution, x: Activations, out: Activations) -> None:
+    flat = out.reshape(-1)
+    for sums, at in layer.sums(x):
+        add(sums, layer.scale, layer.bias, flat[at])
+
+
+def _laid_out(weight: Tensor, bias: Tensor, step_in: float, step_out: float) -> Convolution:
+    """A layer from activations in steps of `step_in` to sums that, scaled, are in steps of `step_out`."""
+    values = weight.detach().numpy().astype(np.float64)
+    unit = np.maximum(np.abs(values).max((1, 2, 3)), 1e-30) / ACT_LIMIT
+    integers = np.round(values / unit[:, None, None, None]).astype(np.int8)
+    return Convolution(integers, unit * (step_in / step_out), bias.numpy() / step_out, int8=True)
+
+
+def _residual(block: Residual, step: float, step_inside: float) -> tuple[Convolution, Convolution]:
+    a, b = block.a, block.b
+    return _laid_out(a.weight, _bias(a), step, step_inside), _laid_out(b.weight, _bias(b), step_inside, step)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    if layer.bias is None:
+        return torch.zeros(layer.out_channels)
+    return layer.bias.detach()
+
+
+def _blocks(x: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Bytes [N, h * side, w * side, C] to [N, h, w, side * side * C], in the order (row, column, channel)."""
+    n, height, width, channels = x.shape
+    out = np.empty((n, height // side, width // side, side * side * channels), np.uint8)
+    kernels.blocks(x.reshape(-1), width * channels, side * channels, side, out.reshape(-1))
+    return out
+
+
+def _pixels_last(weight: Tensor, channels: int) -> Tensor:
+    """Weights for channels in the order of `PixelUnshuffle` (channel, row, column) in that of `_blocks`."""
+    n_out, n_in, rows, columns = weight.shape
+    split = weight.reshape(n_out, channels, n_in // channels, rows, columns)
+    return split.transpose(1, 2).reshape(n_out, n_in, rows, columns)
+
+
+def _as_pointwise(weight: Tensor) -> Tensor:
+    """A kernel as large as its stride, [O, I, k, k], as one for what `_blocks` gives, [O, k * k * I, 1, 1]."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
+
+
+def _largest(encoder: Encoder, layers: list[nn.Conv2d], offset: float) -> dict[nn.Conv2d, float]:
+    """The largest magnitude that each layer is given for made-up pictures."""
+    found: dict[nn.Conv2d, float] = {}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found[cast(nn.Conv2d, layer)] = float(inputs[0].abs().max())
+
+    handles = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with torch.no_grad():
+            x = torch.from_numpy(pictures(encoder.arch.channels)).permute(0, 3, 1, 2).float() - offset
+            encoder.analysis(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def pictures(channels: int) -> Pixels:
+    """Made-up pictures of full contrast, uint8 [8, 64, 64, C]: noise of four spectra, without edges and with."""
+    random = np.random.default_rng(0)
+    frequency = np.fft.fftfreq(SIDE)
+    radius = np.hypot(frequency[:, None], frequency)
+    radius[0, 0] = 1 / SIDE
+    made = []
+    for slope, edges in itertools.islice(itertools.product((0.7, 1.0, 1.3, 1.6), (False, True)), N_PICTURES):
+        noise = random.normal(size=(channels, SIDE, SIDE))
+        picture = np.fft.ifft2(np.fft.fft2(noise) / radius**slope).real
+        shared = picture.mean(0)
+        picture = shared + 0.3 * (picture - shared)
+        if edges:
+            picture = np.where(shared > np.median(shared), picture, 0.1 * picture + picture.min())
+        low, high = picture.min(), picture.max()
+        made.append(((picture - low) * (255 / (high - low))).astype(np.uint8).transpose(1, 2, 0))
+    return np.stack(made)

@@ -1,0 +1,102 @@
+"""The encoder in bytes: nearly the latents of the network in float32, whatever its sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchcodec.errors import BatchcodecError
+from batchcodec.learned.convolution import int8_is_exact
+from batchcodec.learned.hyperprior import kernels, quantising
+from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.hyperprior.byte_analysis import ByteAnalysis, pictures
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
+from batchcodec.learned.hyperprior.model import LoadedModel
+from batchcodec.learned.hyperprior.network import Encoder
+from batchcodec.learned.shipped import read
+from batchcodec.types import GroupSpec, ImageSpec, Pixels
+
+pytestmark = pytest.mark.skipif(not int8_is_exact(), reason="no exact product of bytes")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.sampled_from([4, 8, 16]), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+def test_blocks(n: int, side: int, channels: int, rows: int, columns: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (n, rows * side, columns * side, channels), np.uint8)
+    out = np.empty(x.size, np.uint8)
+    kernels.blocks(x.reshape(-1), columns * side * channels, side * channels, side, out)
+    expected = x.reshape(n, rows, side, columns, side, channels).transpose(0, 1, 3, 2, 4, 5)
+    assert np.array_equal(out.reshape(expected.shape), expected)
+
+
+def test_centred_gray_levels_stay_in_a_byte() -> None:
+    gray = np.arange(256, dtype=np.uint8)
+    out = np.empty(256, np.int8)
+    for offset in (0.0, 72.9, 127.5, 255.0):
+        scale = 127 / max(offset, 255 - offset)
+        kernels.centred(gray, offset, scale, out)
+        assert np.abs(out / scale - (gray - offset)).max() <= 0.5 / scale + 1e-4
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(8, 1), (8, 3), (16, 2), (16, 4)])
+@pytest.mark.parametrize(("width", "blocks", "fine_width"), [(24, 2, 16), (7, 0, 5)])
+def test_nearly_the_same_latents(stride: int, channels: int, width: int, blocks: int, fine_width: int) -> None:
+    torch.manual_seed(0)
+    arch = Architecture(channels=channels, stride=stride, slices=(6, 10), width=24, fine_width=8, hyper=6)
+    encoder = Encoder(arch, width, blocks, fine_width).eval()
+    offset = 100.0
+    images = np.ascontiguousarray(pictures(channels)[:, :32, ::-1])
+    with inference():
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() - offset
+        expected = encoder.analysis(x)
+        linear = encoder.linear(x)
+        found = ByteAnalysis(encoder, offset)(images)
+    assert found.shape == expected.shape
+    nonlinear = (expected - linear).abs().mean()
+    assert nonlinear > 1  # gray levels: there is something to approximate
+    assert (found - expected).abs().mean() < 0.06 * nonlinear
+
+
+@pytest.mark.parametrize(("name", "quality"), [("photo-gray", 40), ("photo-rgb", 40), ("photo-rgb", 95)])
+def test_bytes_and_errors_are_those_of_float32(name: str, quality: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = read(name)
+    images = pictures(1 if "gray" in name else 3)
+    spec = GroupSpec(len(images), ImageSpec.of(images[0]))
+
+    def packed() -> tuple[int, float]:
+        coder = HyperpriorCodec(model=blob, quality=quality, effort=1)
+        payload = coder.encode(images)
+        error = coder.decode(payload, spec).astype(np.float64) - images
+        return len(payload), float(10 * np.log10(255**2 / np.square(error).mean()))
+
+    n_bytes, psnr = packed()
+    monkeypatch.setattr(LoadedModel, "byte_analysis", None)
+    plain_bytes, plain_psnr = packed()
+    assert abs(n_bytes / plain_bytes - 1) < 0.003
+    assert abs(psnr - plain_psnr) < 0.02
+
+
+def test_large_images_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LoadedModel(read("photo-rgb"))
+    image: Pixels = np.tile(pictures(3)[:1], (1, 12, 1, 1))[:, :700, :50]
+    with inference():
+        whole = quantising.analysed(model, image)
+        monkeypatch.setattr(quantising, "STRIP_PIXELS", 1)
+        assert torch.allclose(quantising.analysed(model, image), whole, atol=1e-3)
+
+
+def test_where_bytes_are_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchcodec.learned.hyperprior.model.int8_is_exact", lambda: False)
+    model = LoadedModel(read("photo-gray"))
+    assert model.byte_analysis is None
+    with inference():
+        assert quantising.analysed(model, pictures(1)).shape == (8, model.arch.latent, 8, 8)
+
+
+def test_a_model_without_an_encoder_still_says_so() -> None:
+    stored = HyperpriorCodec(model=read("photo-gray")).get_model()
+    with pytest.raises(BatchcodecError, match="decode"):
+        HyperpriorCodec(model=stored).encode(pictures(1))
