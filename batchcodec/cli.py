@@ -50,6 +50,7 @@ from batchcodec.cli_options import (
     selecting,
 )
 from batchcodec.cli_train import train_command
+from batchcodec.cli_view import show_command, view_command
 from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError, OptionError
@@ -330,6 +331,13 @@ def _ls(
         ]
         output.result(rows, "\n".join(lines))
 
+
+app.command(
+    "show",
+    epilog=examples("show out.cpack cats/0001.png", "show out.cpack '#123' -o picture.png", "show out.cpack '#-1' --json"),
+)(show_command)
+
+app.command("view", epilog=examples("view out.cpack", "view out.cpack --against ./images --port 8000"))(view_command)
 
 app.command(
     "train",
