@@ -63,6 +63,12 @@ class ItemInfo:
     attributes: Mapping[str, JSON]
     notes: tuple[str, ...]
 
+    @property
+    def codec_text(self) -> str:
+        """The codec with its options; tables and lists among these are left out."""
+        plain = {key: value for key, value in self.codec_options.items() if not isinstance(value, dict | list)}
+        return f"{self.codec}{':' if plain else ''}{','.join(f'{key}={value}' for key, value in plain.items())}"
+
 
 def item_info(archive: Archive, index: int) -> ItemInfo:
     """What is known of an item by its place in the dataset, from 0.

@@ -18,7 +18,6 @@ _MAX_TEXT = 200
 
 def item_text(info: ItemInfo) -> str:
     """Facts of an item, one a line."""
-    options = ", ".join(f"{key}={value}" for key, value in info.codec_options.items() if not isinstance(value, dict | list))
     rows = [
         ("name", info.name),
         ("number", f"#{info.index:,}"),
@@ -26,7 +25,7 @@ def item_text(info: ItemInfo) -> str:
         ("image", info.image),
         ("bytes", f"{info.n_bytes:,.1f}, its share of the group; {size(info.raw_bytes)} of pixels"),
         ("group", f"{info.group:,}: {info.group_items:,} image{'s' * (info.group_items != 1)} in {size(info.group_bytes)}"),
-        ("codec", f"{info.codec}{f' [{options}]' if options else ''}{'' if info.exact else ', exact: false'}"),
+        ("codec", f"{info.codec_text}{'' if info.exact else ' (exact: false)'}"),
     ]
     rows += [("note", note) for note in info.notes]
     for key, value in info.attributes.items():

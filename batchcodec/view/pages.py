@@ -14,6 +14,7 @@ Items go by their places in the dataset, from 0. All text in JSON is as stranger
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import struct
@@ -158,13 +159,15 @@ class Pages:
         fields = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
         window = None
         if info.dtype != "uint8":
-            found = display.window_of(self._pairs.decoded(info.index))
-            window = [found.low, found.high]
+            with contextlib.suppress(BatchcodecError):  # asking for the picture tells what is wrong
+                found = display.window_of(self._pairs.decoded(info.index))
+                window = [found.low, found.high]
         texts = [
             (key[:MAX_TEXT], value if isinstance(value, str) else json.dumps(value)) for key, value in info.attributes.items()
         ]
         fields["attributes"] = [(key, text[:MAX_TEXT], len(text)) for key, text in texts[:MAX_ATTRIBUTES]]
-        fields["codec_options"] = json.dumps(info.codec_options)[:MAX_TEXT]
+        del fields["codec_options"]
+        fields["codec"] = info.codec_text[:MAX_TEXT]
         return json_answer({**fields, "window": window, "reduced": max(info.width, info.height) > MAX_SIDE})
 
     def _quality(self, parameters: Parameters) -> Answer:

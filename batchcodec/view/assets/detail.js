@@ -7,6 +7,10 @@ const byId = (id) => document.getElementById(id);
 export class Detail {
   /** `grid` gives the items; with `against` there are originals. */
   constructor(grid) {
+    this.gain = document.createElement("select");
+    this.gain.setAttribute("aria-label", "Amplification of the difference");
+    this.gain.append(...[1, 2, 4, 8, 16, 32, 64, 256].map((n) => new Option(`\u00d7 ${n}`, n, n === 8, n === 8)));
+    this.gain.addEventListener("change", () => this.differ());
     Object.assign(this, { grid, dialog: byId("detail"), position: 0, item: null, info: null, zoom: 0, against: false, turn: 0 });
     byId("previous").addEventListener("click", () => this.step(-1));
     byId("next").addEventListener("click", () => this.step(1));
@@ -14,7 +18,6 @@ export class Detail {
     byId("smaller").addEventListener("click", () => this.scale(0.5));
     byId("larger").addEventListener("click", () => this.scale(2));
     byId("zoom").addEventListener("click", () => this.fit());
-    byId("gain").addEventListener("change", () => this.differ());
     this.dialog.addEventListener("keydown", (event) => this.pressed(event));
     this.dialog.addEventListener("close", () => {
       this.turn += 1;
@@ -35,7 +38,6 @@ export class Detail {
     byId("pictures").replaceChildren();
     byId("fields").replaceChildren();
     byId("quality").hidden = true;
-    byId("gain-label").hidden = !this.against;
     try {
       this.item = await this.grid.item(position);
       if (turn !== this.turn) return;
@@ -49,8 +51,8 @@ export class Detail {
       this.tell();
       this.zoomed();
       if (this.against) {
-        const quality = await json("quality", { index: this.item.index });
-        if (turn === this.turn) this.judge(quality);
+        const quality = await json("quality", { index: this.item.index }).catch(() => null); // the pictures tell why
+        if (turn === this.turn && quality) this.judge(quality);
       }
     } catch (error) {
       if (turn === this.turn) this.judge({ reason: error.message });
@@ -84,6 +86,7 @@ export class Detail {
     caption.textContent = kind;
     stage.className = "stage";
     stage.tabIndex = -1;
+    if (kind === "difference") caption.append(this.gain);
     element.append(caption, stage);
     const image = new Image();
     image.alt = kind;
@@ -97,15 +100,15 @@ export class Detail {
   }
 
   address(kind) {
-    const gain = kind === "difference" ? { gain: byId("gain").value } : {};
+    const gain = kind === "difference" ? { gain: this.gain.value } : {};
     return `picture?${new URLSearchParams({ index: this.item.index, kind, ...gain })}`;
   }
 
   /** Say why there is no picture. */
   async excuse(kind, stage) {
-    let told = "it cannot be shown";
+    let told = kind === "difference" ? "there is none to show" : "it cannot be shown";
     try {
-      await json("picture", { index: this.item.index, kind });
+      if (kind !== "difference") await json("picture", { index: this.item.index, kind });
     } catch (error) {
       told = error.message;
     }
@@ -159,7 +162,6 @@ export class Detail {
   tell() {
     const { info } = this;
     const window = info.window && `${count(info.window[0])} is shown as black, ${count(info.window[1])} as white`;
-    const options = info.codec_options === "{}" ? "" : ` ${info.codec_options}`;
     const rows = [
       ["number", `#${count(info.index)}`],
       ["name", info.name],
@@ -169,7 +171,7 @@ export class Detail {
       ["shown", info.reduced ? "smaller than it is" : null],
       ["bytes", `${info.n_bytes.toLocaleString("en", { maximumFractionDigits: 1 })} (share of the group); pixels ${size(info.raw_bytes)}`],
       ["group", `${count(info.group)}: ${count(info.group_items)} images, ${size(info.group_bytes)}`],
-      ["codec", `${info.codec}${options}`],
+      ["codec", info.codec],
       ["exact", info.exact ? "yes" : "no: another machine may round in another way"],
       ...info.notes.map((note) => ["note", note]),
       ...info.attributes.map(([key, text, length]) => [

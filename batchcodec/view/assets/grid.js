@@ -203,7 +203,9 @@ export class Grid {
     image.alt = "";
     image.draggable = false;
     image.onload = () => {
-      image.classList.toggle("grown", image.naturalWidth < frame.clientWidth && image.naturalHeight < frame.clientHeight);
+      const scale = Math.min(frame.clientWidth / image.naturalWidth, frame.clientHeight / image.naturalHeight);
+      image.style.width = `${image.naturalWidth * scale}px`;
+      image.classList.toggle("pixels", scale > 1);
     };
     image.src = picture.url;
     frame.append(image);

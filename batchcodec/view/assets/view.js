@@ -8,6 +8,9 @@ const byId = (id) => document.getElementById(id);
 const [search, label] = [byId("name"), byId("label")];
 const PAUSE = 150; // ms that typing rests before a search
 
+let latest = new AbortController();
+let shown = null; // the query of what is shown, as JSON
+
 const failed = (error) => {
   const gone = error instanceof TypeError; // that is what fetch throws when nobody answers
   byId("trouble").textContent = gone ? "No answer. Is `batchcodec view` still running?" : printable(error.message);
@@ -17,7 +20,8 @@ const failed = (error) => {
 const grid = new Grid(byId("grid"), {
   open: (position) => detail.open(position),
   moved: ({ first, last, total }) => {
-    byId("range").textContent = total ? `${count(first + 1)} to ${count(last + 1)} of ${count(total)}` : "";
+    const [from, to] = shown === "{}" ? [`#${count(first)}`, `#${count(last)}`] : [count(first + 1), count(last + 1)];
+    byId("range").textContent = total ? `${from} to ${to} of ${count(total)}` : "none";
   },
   failed,
   asked: () => {
@@ -38,9 +42,6 @@ function query() {
     ...(chosen?.dataset.unlabelled && { unlabelled: 1 }),
   };
 }
-
-let latest = new AbortController();
-let shown = null;
 
 /** Look for what is in the fields, and show it. */
 async function look() {
@@ -92,6 +93,9 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     search.select();
     search.focus();
+  } else if (document.activeElement === document.body && /^(Arrow|Page|Home|End)/.test(event.key)) {
+    grid.root.focus();
+    grid.pressed(event);
   } else if (event.key === "Escape" && document.activeElement === search) {
     event.preventDefault();
     if (search.value) {
@@ -128,7 +132,6 @@ async function start() {
   byId("archive").textContent = name;
   byId("about").textContent = `${count(about.n_items)} images, ${size(about.n_bytes)}`;
   detail.against = about.against !== null;
-  grid.root.focus();
   await look();
   await labels();
 }
