@@ -1,8 +1,8 @@
 """How fast `batchcodec view` answers for an archive of a million images, and what memory it takes.
 
-The images are those of `scale.py`, gray and 32x32, with names in a thousand folders, which are the labels; the codec is zstd at
-level 3. The server is a process of its own and is asked over its socket, one request after the other, as the page asks. Times are
-medians over several requests of one kind, each for another place or word. The file is in the system's cache.
+The images are those of `scale.py`, gray and 32x32, with names in a thousand folders, which are the labels; the codec is zstd
+at level 3. The server is a process of its own and is asked over its socket, one request after the other, as the page asks.
+Times are medians over several requests of one kind, each for another place or word. The file is in the system's cache.
 
     python benchmarks/view_scale.py                    # some minutes, and 3 GB of disk
     python benchmarks/view_scale.py --images 100000

@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class ViewServer(ThreadingHTTPServer):
 
     def __init__(self, pages: Pages, port: int = 0) -> None:
         self.pages, self.token, self.asked = pages, secrets.token_urlsafe(24), time.monotonic()
+        self._connections: set[Any] = set()
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as exc:
@@ -80,6 +82,23 @@ class ViewServer(ThreadingHTTPServer):
             self.handle_request()
             if idle_seconds is not None and time.monotonic() - self.asked > idle_seconds:
                 return
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer on a thread, and remember the connection."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Stop listening, and end all connections: their threads would answer on."""
+        super().server_close()
+        for request in list(self._connections):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle is no error; what fails in `pages` has been answered."""
