@@ -92,9 +92,7 @@ def halve(x: Floats, height: int, width: int) -> None:
 
 @jit(
     [
-        types.void(
-            kind, kind, _window, types.float64, types.float64, types.int64, types.Array(types.float64, 4, "C")
-        )
+        types.void(kind, kind, _window, types.float64, types.float64, types.int64, types.Array(types.float64, 4, "C"))
         for kind in _images
     ]
 )
@@ -148,12 +146,12 @@ def errors(
     """Sum of squared errors and largest absolute error of each image [N, H, W, C], as integers: [N] both."""
     n, height, width, channels = original.shape
     for item in range(n):
-        total = most = 0
+        total, most = np.int64(0), np.int64(0)
         for i in range(height):
             for j in range(width):
                 for channel in range(channels):
                     error = np.int64(original[item, i, j, channel]) - np.int64(decoded[item, i, j, channel])
                     total += error * error
-                    most = max(most, abs(error))
+                    most = max(most, np.abs(error))
         squares[item] = total
         largest[item] = most

@@ -52,13 +52,13 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> Floats:
     """Structural similarity at several scales of each image: [N], 1 for equal images, from 0.
 
     Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image quality assessment": the product of the mean
-    contrast-structure terms of all scales and the mean SSIM of the coarsest one, each to the power of its weight; each scale has
-    half the size of the one before, by means of 2 by 2 samples (beyond an odd edge its samples are repeated, as in the authors'
-    code). Window and constants are those of `ssim`. Terms below 0 count 0, and channels are averaged.
+    contrast-structure terms of all scales but the coarsest and the mean SSIM of that one, each to the power of its weight. Each
+    scale has half the size of the one before, by means of 2 by 2 samples; beyond an odd edge its samples are repeated, as in
+    the authors' code. Window and constants are those of `ssim`. Terms below 0 count 0, and channels are averaged.
 
-    Five scales take sides of at least 161. Smaller images get as many as their smaller side allows (`n_scales`), and the weights
-    of these are divided by their sum. With one scale, at sides under 21, MS-SSIM is SSIM. So compare values of images of one
-    size only.
+    Five scales take sides of at least 161. Smaller images get as many as their smaller side allows (`n_scales`), and the
+    weights of these are divided by their sum. With one scale, at sides under 21, MS-SSIM is SSIM. So compare values of images
+    of one size only.
     """
     return _ms_ssim(_similarity(original, decoded, n_scales(*original.shape[1:3])))
 
