@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
+COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_report", "cli_train", "console"}
 
 
 def _modules(root: Path) -> dict[str, Path]:

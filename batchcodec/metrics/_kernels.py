@@ -42,7 +42,10 @@ def filtered_line(plane: Floats, top: int, width: int, window: Floats, sums: Flo
             out[j] += weight * (line[j] + other[j])
 
 
-@jit(types.UniTuple(types.float64, 2)(_planes, types.int64, types.int64, _window, types.float64, types.float64, _plane))
+_two = types.Tuple((types.float64, types.float64))
+
+
+@jit(_two(_planes, types.int64, types.int64, _window, types.float64, types.float64, _plane))
 def plane_similarity(
     planes: Floats, height: int, width: int, window: Floats, c1: float, c2: float, room: Floats
 ) -> tuple[float, float]:

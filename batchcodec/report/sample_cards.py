@@ -24,9 +24,7 @@ def sample_cards(samples: Sequence[Sample]) -> Html:
             for sample in some
         )
         return Html(f'<div class="samples"><div class="some">{pictures}</div></div>\n')
-    options = "".join(
-        f'<option value="{zoom}">{"fit" if zoom == "fit" else f"{zoom} times"}</option>' for zoom in _ZOOMS
-    )
+    options = "".join(f'<option value="{zoom}">{"fit" if zoom == "fit" else f"{zoom} times"}</option>' for zoom in _ZOOMS)
     parts = [f'<div class="controls" hidden><label>Zoom <select data-zoom>{options}</select></label></div>']
     for kind in KINDS:
         of_kind = [sample for sample in samples if sample.kind == kind]
@@ -47,7 +45,7 @@ def _card(sample: Sample) -> Html:
     panes = (
         ("original", _picture(sample.original or "", sample, "original")),
         ("decoded", _picture(sample.decoded, sample, "decoded", over)),
-        (f"difference ×{sample.gain}", _picture(sample.difference or "", sample, "difference")),
+        (f"difference, {sample.gain} times", _picture(sample.difference or "", sample, "difference")),
     )
     shown = "".join(f'<figure class="pane"><figcaption>{title}</figcaption>{pane}</figure>' for title, pane in panes)
     return Html(
