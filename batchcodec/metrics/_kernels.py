@@ -42,7 +42,7 @@ def filtered_line(plane: Floats, top: int, width: int, window: Floats, sums: Flo
             out[j] += weight * (line[j] + other[j])
 
 
-_two = types.Tuple((types.float64, types.float64))
+_two = types.Tuple((types.float64, types.float64))  # type: ignore[no-untyped-call]
 
 
 @jit(_two(_planes, types.int64, types.int64, _window, types.float64, types.float64, _plane))

@@ -175,7 +175,7 @@ def _more(n: int) -> str:
 
 
 def _quality(quality: Quality, items: ItemTable) -> Html:
-    percentiles = [(f"{p}th percentile", f"{value:.2f}") for p, value in quality.psnr_percentiles.items()]
+    percentiles = quality.psnr_percentiles
     said = [
         ("PSNR, mean", f"{quality.mean_psnr:.2f} dB"),
         ("PSNR, pooled", f"{quality.pooled_psnr:.2f} dB"),
@@ -188,7 +188,6 @@ def _quality(quality: Quality, items: ItemTable) -> Html:
         ("largest error", f"{quality.max_error:,} steps"),
         ("without any error", f"{quality.n_equal:,} of {quality.n_items:,}"),
     ]
-    rows: list[list[Cell]] = [[name, value] for name, value in percentiles]
     by_label = data_table(
         ("label", "images", "mean dB", "min dB", "SSIM", "MS-SSIM"),
         [[_label(row), *_figures(row)] for row in _most(quality.labels)],
@@ -205,7 +204,12 @@ def _quality(quality: Quality, items: ItemTable) -> Html:
             grid([_psnr_histogram(items, quality), _histogram(items.ssim, "SSIM"), _histogram(items.ms_ssim, "MS-SSIM")]),
             by_label if len(quality.labels) > 1 else Html(""),
             by_shape,
-            data_table(("PSNR", "dB"), rows, caption="PSNR of images", sortable=False),
+            data_table(
+                [f"{p} %" for p in percentiles],
+                [[number(value) for value in percentiles.values()]],
+                caption="Percentiles of PSNR, dB",
+                sortable=False,
+            ),
             Html(
                 '<p class="note">An image without error counts '
                 f"{metrics.LOSSLESS_PSNR:.0f} dB in means. MS-SSIM has as many scales as an image has room for, five from 161 "

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from batchcodec.report.measured import LabelQuality, ShapeQuality
 from batchcodec.report.quality import Report
 from batchcodec.report.recorded import rate_point, recorded_notes, recorded_skipped
 from batchcodec.report.text import compared, printable, size
@@ -16,7 +17,7 @@ MAX_LISTED = 20
 
 def plain(text: object) -> str:
     """Text that Markdown shows as it is: control characters as escapes, whatever could be markup with a backslash."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&$:@^=])", r"\\\1", printable(str(text)))
+    return re.sub(r"([\\`*_{}\[\]()<>#|~&$@])", r"\\\1", printable(str(text)))
 
 
 def report_markdown(reports: Sequence[Report], against: Path | None) -> str:
@@ -89,11 +90,13 @@ def _archive(found: Report, against: Path | None) -> list[str]:
     return lines
 
 
-def _figures(row: object) -> list[str]:
+def _figures(row: LabelQuality | ShapeQuality) -> list[str]:
     return [
         f"{row.n_items:,}",
-        *(f"{getattr(row, name):.2f}" for name in ("mean_psnr", "min_psnr")),
-        *(f"{getattr(row, name):.4f}" for name in ("mean_ssim", "mean_ms_ssim")),
+        f"{row.mean_psnr:.2f}",
+        f"{row.min_psnr:.2f}",
+        f"{row.mean_ssim:.4f}",
+        f"{row.mean_ms_ssim:.4f}",
     ]
 
 

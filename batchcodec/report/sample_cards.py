@@ -45,7 +45,7 @@ def _card(sample: Sample) -> Html:
     panes = (
         ("original", _picture(sample.original or "", sample, "original")),
         ("decoded", _picture(sample.decoded, sample, "decoded", over)),
-        (f"difference, {sample.gain} times", _picture(sample.difference or "", sample, "difference")),
+        (f"difference x{sample.gain}", _picture(sample.difference or "", sample, "difference")),
     )
     shown = "".join(f'<figure class="pane"><figcaption>{title}</figcaption>{pane}</figure>' for title, pane in panes)
     return Html(
