@@ -181,7 +181,7 @@ def measure(archive: Path, n_images: int) -> Result:
         client = Client(url)
 
         def first_page() -> None:
-            for name in ("", "view.css", "view.js", "grid.js", "detail.js", "server.js", "archive"):
+            for name in ("", "theme.css", "view.css", "view.js", "grid.js", "detail.js", "server.js", "archive"):
                 client.get(name)
             client.pictures([item["index"] for item in client.items()["items"]])
 

@@ -26,7 +26,8 @@ from batchcodec import display
 from batchcodec.archive.reader import Archive
 from batchcodec.errors import BatchcodecError, ItemNotFoundError, OptionError
 from batchcodec.report.item import item_info
-from batchcodec.report.quality import Originals
+from batchcodec.report.originals import Originals
+from batchcodec.report.page import theme_style
 from batchcodec.view.catalogue import MAX_QUERY, Catalogue, Query
 from batchcodec.view.pair import MAX_SIDE, Pairs, full_png
 from batchcodec.view.thumbnails import Thumbnails
@@ -81,6 +82,7 @@ class Pages:
         self._pairs = Pairs(archive, originals)
         folder = resources.files("batchcodec.view") / "assets"
         self._files = {name: Answer(200, kind, (folder / name).read_bytes()) for name, kind in FILES.items()}
+        self._files["theme.css"] = Answer(200, FILES["view.css"], theme_style().encode())
         self._files[""] = self._files["page.html"]
         self._routes: dict[str, Callable[[Parameters], Answer]] = {
             "archive": self._about,

@@ -11,7 +11,7 @@ import numpy as np
 from batchcodec import display, metrics
 from batchcodec.archive.reader import Archive
 from batchcodec.display import Window
-from batchcodec.report.quality import Originals
+from batchcodec.report.originals import Originals
 from batchcodec.types import Pixels
 
 MAX_SIDE = 4096

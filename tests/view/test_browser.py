@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+from browser.conftest import WIDTHS, OpenPage, contrast, overflow
 
 from .conftest import HOSTILE, Serve, Site, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WIDE, NARROW = (1440, 900), (375, 720)
-
 Page = Any
-OpenPage = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A browser without a window."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium: Any) -> Iterator[OpenPage]:
-    """`open_page(site, size)` gives a page with pictures. At the end, none may have had an error or asked anybody else."""
-    pages, wrong = [], list[str]()
-
-    def watch(request: Any) -> None:
-        if urlsplit(request.url).hostname not in ("127.0.0.1", None):
-            wrong.append(f"asked {request.url}")
-
-    def opened(site: Site, size: tuple[int, int] = WIDE, *, errors: bool = False, **options: Any) -> Page:
-        page = chromium.new_page(viewport={"width": size[0], "height": size[1]}, **options)
-        pages.append(page)
-        page.on("request", watch)
-        page.on("pageerror", lambda error: wrong.append(f"failed: {error}"))
-        page.on("console", lambda said: errors or wrong.append(f"said: {said.text}"))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        page.goto(site.url)
-        page.wait_for_selector(".cell img, .nothing")
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert wrong == []
+NARROW = {"width": 375, "height": 720}
 
 
 def settled(page: Page) -> None:
@@ -95,30 +52,33 @@ def in_range(page: Page) -> str:
     return text
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_grid_shows_images_and_nothing_sticks_out(
-    size: tuple[int, int], scheme: str, site: Site, open_page: OpenPage
-) -> None:
-    page = open_page(site, size, color_scheme=scheme)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_grid_shows_images_and_nothing_sticks_out(width: int, dark: bool, site: Site, open_page: OpenPage) -> None:
+    page = open_page(site.url, width=width, dark=dark)
     settled(page)
     assert page.title() == "zoo.cpack - batchcodec"
     assert page.text_content("#archive") == "zoo.cpack"
     assert seen(page)[0] == "0.png"
-    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert overflow(page) == []
+    assert contrast(page, "#archive") > 7
+    assert contrast(page, ".caption") > 4.5
     outside = page.evaluate(
         """() => [...document.querySelectorAll('header *, .cell')].filter((e) => { const r = e.getBoundingClientRect();
         return r.width && (r.left < 0 || r.right > innerWidth); }).map((e) => e.outerHTML)"""
     )
     assert outside == []
-    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    brightness = sum(map(int, back.removeprefix("rgb(").removesuffix(")").split(",")))
-    assert brightness > 600 if scheme == "light" else brightness < 150
+    page.click("#cell-0")
+    page.wait_for_selector("#fields dd")
+    assert overflow(page) == []
+    assert page.locator("dialog :is(button, figure, dl)").evaluate_all(
+        "(parts) => parts.every((e) => e.getBoundingClientRect().right <= innerWidth && e.getBoundingClientRect().left >= 0)"
+    )
 
 
 def test_the_middle_and_the_end_of_many(serve: Serve, many: Path, open_page: OpenPage) -> None:
     """In one column the grid would be 36 million pixels high, which is more than a browser lets an element be."""
-    page = open_page(serve(many), NARROW)
+    page = open_page(serve(many).url, **NARROW)
     page.select_option("#size", "208")
     settled(page)
     assert page.evaluate("document.querySelector('#grid > div').offsetHeight") == 15_000_000
@@ -136,7 +96,7 @@ def test_the_middle_and_the_end_of_many(serve: Serve, many: Path, open_page: Ope
 
 
 def test_the_wheel_moves_by_true_pixels_where_the_bar_cannot(serve: Serve, many: Path, open_page: OpenPage) -> None:
-    page = open_page(serve(many), NARROW)
+    page = open_page(serve(many).url, **NARROW)
     page.select_option("#size", "208")
     page.evaluate("document.getElementById('grid').scrollTop = 7.5e6")
     page.wait_for_timeout(150)
@@ -152,7 +112,7 @@ def test_the_wheel_moves_by_true_pixels_where_the_bar_cannot(serve: Serve, many:
 
 
 def test_keys_move_through_many(serve: Serve, many: Path, open_page: OpenPage) -> None:
-    page = open_page(serve(many))
+    page = open_page(serve(many).url)
     settled(page)
     page.keyboard.press("End")
     settled(page)
@@ -175,7 +135,7 @@ def test_keys_move_through_many(serve: Serve, many: Path, open_page: OpenPage) -
 
 def test_search_labels_and_numbers(serve: Serve, many: Path, open_page: OpenPage) -> None:
     names = [f"item-{number:06}" for number in range(150_000)]
-    page = open_page(serve(many))
+    page = open_page(serve(many).url)
     page.keyboard.press("/")
     page.keyboard.type("0123")
     wanted = [name for name in names if "0123" in name]
@@ -204,7 +164,7 @@ def test_search_labels_and_numbers(serve: Serve, many: Path, open_page: OpenPage
 
 def test_an_item_by_keys(serve: Serve, rgb_archive: tuple[Path, Path], open_page: OpenPage) -> None:
     source, archive = rgb_archive
-    page = open_page(serve(archive, source))
+    page = open_page(serve(archive, source).url)
     settled(page)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -234,9 +194,9 @@ def test_an_item_by_keys(serve: Serve, rgb_archive: tuple[Path, Path], open_page
     assert page.evaluate("document.activeElement.id") == "grid"
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_a_hostile_name_is_text(size: tuple[int, int], site: Site, open_page: OpenPage) -> None:
-    page = open_page(site, size)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_hostile_name_is_text(width: int, site: Site, open_page: OpenPage) -> None:
+    page = open_page(site.url, width=width)
     page.fill("#name", "onerror")
     page.wait_for_function("() => document.getElementById('range').textContent === '1 to 1 of 1'")
     settled(page)
@@ -247,11 +207,11 @@ def test_a_hostile_name_is_text(size: tuple[int, int], site: Site, open_page: Op
     assert page.text_content("#detail-name") == f"dog/{shown}"
     assert page.locator("img").count() == 2  # the small picture and the large one
     assert page.title() == "zoo.cpack - batchcodec"
-    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert overflow(page) == []
 
 
 def test_a_damaged_group_is_shown_as_such(serve: Serve, damaged: Path, open_page: OpenPage) -> None:
-    page = open_page(serve(damaged), errors=True)  # the browser itself says that a picture is missing
+    page = open_page(serve(damaged).url, errors=True)  # the browser itself says that a picture is missing
     settled(page)
     assert page.locator(".frame.damaged").count() == 8
     assert page.locator(".frame img").count() == 13
@@ -263,7 +223,7 @@ def test_a_damaged_group_is_shown_as_such(serve: Serve, damaged: Path, open_page
 
 def test_a_server_that_is_gone_is_told_of(zoo: tuple[Path, Path], open_page: OpenPage) -> None:
     with serving(zoo[1]) as site:
-        page = open_page(site, errors=True)
+        page = open_page(site.url, errors=True)
         settled(page)
     page.fill("#name", "cat")
     page.wait_for_selector("#trouble:not([hidden])")

@@ -48,7 +48,7 @@ def test_the_page_and_its_files(site: Site) -> None:
     text = page.body.decode()
     assert "style=" not in text
     assert "<script>" not in text
-    for name in ("view.js", "grid.js", "detail.js", "server.js", "view.css", "icon.svg"):
+    for name in ("view.js", "grid.js", "detail.js", "server.js", "theme.css", "view.css", "icon.svg"):
         assert site.get(name).status == 200, name
 
 
