@@ -66,8 +66,9 @@ class ItemInfo:
     @property
     def codec_text(self) -> str:
         """The codec with its options; tables and lists among these are left out."""
-        plain = {key: value for key, value in self.codec_options.items() if not isinstance(value, dict | list)}
-        return f"{self.codec}{':' if plain else ''}{','.join(f'{key}={value}' for key, value in plain.items())}"
+        plain = [(key, value) for key, value in self.codec_options.items() if not isinstance(value, dict | list)]
+        texts = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in plain]
+        return f"{self.codec}:{','.join(texts)}" if texts else self.codec
 
 
 def item_info(archive: Archive, index: int) -> ItemInfo:

@@ -239,7 +239,8 @@ export class Grid {
       const found = await json("items", { ...this.query, from: number * PAGE, count: PAGE }, signal);
       page.items = found.items;
       refill();
-      const side = 32 * Math.ceil((this.side * Math.min(2, devicePixelRatio)) / 32);
+      const widest = Math.max(this.side, this.column - GAP - BESIDES.width); // of a frame
+      const side = Math.min(1024, 32 * Math.ceil((widest * Math.min(2, devicePixelRatio)) / 32));
       const pictures = await thumbnails(page.items.map((item) => item.index), side, signal);
       if (signal.aborted) {
         for (const { url } of pictures) if (url) URL.revokeObjectURL(url);

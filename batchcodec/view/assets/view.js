@@ -31,7 +31,6 @@ const grid = new Grid(byId("grid"), {
 const detail = new Detail(grid);
 const nothing = document.createElement("p");
 nothing.className = "nothing";
-nothing.textContent = "No image has this name and label.";
 
 function query() {
   const text = search.value.trim();
@@ -56,7 +55,10 @@ async function look() {
     byId("trouble").hidden = true;
     grid.show(wanted, total);
     nothing.remove();
-    if (!total) grid.window.append(nothing);
+    if (total) return;
+    const pattern = /[*?]/.test(wanted.name ?? "") ? " A pattern stands for the whole name, with its folders: *cat* finds a part." : "";
+    nothing.textContent = `No image is found.${pattern}`;
+    grid.window.append(nothing);
   } catch (error) {
     if (!signal.aborted) failed(error);
   }
