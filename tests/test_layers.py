@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "report.item_text": {"display", "preprocess", "types", "report.item", "report.text"},
     "view": set(),
     "view.catalogue": {"archive.reader"},
-    "view.thumbnails": {"display", "errors", "parallel", "archive.reader"},
+    "view.thumbnails": {"display", "errors", "parallel", "types", "archive.reader"},
     "view.pair": {"display", "metrics", "types", "archive.reader", "report.originals"},
     "view.pages": {"display", "errors", "registry", "archive.reader"}
     | {f"report.{m}" for m in ("item", "originals", "page")}

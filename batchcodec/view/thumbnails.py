@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from batchcodec import display
 from batchcodec.archive.reader import Archive
 from batchcodec.errors import BatchcodecError
 from batchcodec.parallel import cores
+from batchcodec.types import Pixels
 
 CACHE_BYTES = 32 << 20
 
@@ -79,7 +82,7 @@ class Thumbnails:
             return {index: Thumbnail(b"", str(exc)) for index in indices}
         drawn = {}
         for index, pixels in zip(indices, images, strict=True):
-            png = display.png(display.fitted(display.shown(pixels), side, side))
+            png = _small(pixels, side)
             self._keep((index, side), png)
             drawn[index] = Thumbnail(png)
         return drawn
@@ -90,3 +93,12 @@ class Thumbnails:
             self._kept[key] = png
             while self._n_bytes > self._limit and len(self._kept) > 1:
                 self._n_bytes -= len(self._kept.popitem(last=False)[1])
+
+
+def _small(pixels: Pixels, side: int) -> bytes:
+    """An image as a PNG file of at most `side` x `side` pixels."""
+    window = display.window_of(pixels)
+    if pixels.dtype != np.uint8:  # made 8 bits before it is made small, so not all of a large one
+        step = max(1, max(pixels.shape[:2]) // (4 * side))
+        pixels = pixels[::step, ::step]
+    return display.png(display.fitted(display.shown(pixels, window), side, side))

@@ -201,7 +201,8 @@ def test_a_hostile_name_is_text(width: int, site: Site, open_page: OpenPage) -> 
     page.wait_for_function("() => document.getElementById('range').textContent === '1 to 1 of 1'")
     settled(page)
     shown = HOSTILE.replace("\u202e", "\\u{202e}")
-    assert list(seen(page).values()) == [shown]
+    assert seen(page)[0].startswith("<")
+    assert shown in page.get_attribute(".cell", "title")
     page.click(".cell")
     page.wait_for_selector("#fields dd")
     assert page.text_content("#detail-name") == f"dog/{shown}"

@@ -17,6 +17,7 @@ from helpers import picture
 from PIL import Image
 
 import batchcodec
+from batchcodec import display
 from batchcodec.errors import CorruptArchiveError, InputError, NotAnArchiveError, OptionError
 from batchcodec.types import Pixels
 from batchcodec.view.server import view
@@ -236,6 +237,19 @@ def test_small_pictures_have_the_pixels_of_small_images(site: Site, zoo: tuple[P
                 assert np.array_equal(pixels.reshape(item.pixels.shape), item.pixels)
         assert pictures_of(site.get("thumbnails", items="5,3,5", side=64).body) == [small[5], small[3], small[5]]
         assert pictures_of(site.get("thumbnails", items="", side=64).body) == []
+
+
+def test_small_pictures_of_large_16_bit_images(serve: Serve, tmp_path: Path) -> None:
+    """As those of the same image with 8 bits, nearly: it is stretched by its own range."""
+    deep = picture((1000, 700, 1), 3, "uint16") >> 3
+    np.save(tmp_path / "deep.npy", deep[None])
+    batchcodec.pack(tmp_path / "deep.npy", tmp_path / "deep.cpack", batchcodec.PackOptions(codec="zstd:level=1"))
+    (png,) = pictures_of(serve(tmp_path / "deep.cpack").get("thumbnails", items="0", side=64).body)
+    assert isinstance(png, bytes)
+    made = pixels_of(png)
+    assert made.shape == (64, 45)
+    whole = Image.fromarray(display.shown(deep)[..., 0]).resize((45, 64), Image.Resampling.BOX)
+    assert np.abs(made.astype(int) - np.asarray(whole)).mean() < 12
 
 
 def test_facts_of_an_item(site: Site, zoo: tuple[Path, Path]) -> None:

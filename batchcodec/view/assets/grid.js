@@ -11,7 +11,16 @@ const PAGE = 64; // items of a request
 const KEPT = 48; // pages that are kept
 const GAP = 6;
 const BESIDES = { width: 8, height: 8 + 16 }; // of a cell, around its frame: padding and caption
+const LETTER = 6.2; // px, about, of a caption
 const PAUSE = 60; // ms that scrolling rests before anything is asked for
+
+/** Text without its middle, where it is too long: names differ at their ends. */
+function shortened(text, most) {
+  const letters = [...text];
+  if (letters.length <= most) return text;
+  const end = Math.max(1, Math.floor((most - 1) * 0.7));
+  return `${letters.slice(0, Math.max(1, Math.floor(most - 1 - end))).join("")}\u2026${letters.slice(-end).join("")}`;
+}
 
 export class Grid {
   /** Callbacks: open(position), moved({first, last, total}), failed(message), asked() after an answer. */
@@ -188,7 +197,7 @@ export class Grid {
     if (!cell || !item) return;
     const [frame, caption] = cell.children;
     const name = printable(item.name);
-    caption.textContent = name.slice(name.lastIndexOf("/") + 1) || name;
+    caption.textContent = shortened(name.slice(name.lastIndexOf("/") + 1) || name, (this.column - GAP - BESIDES.width) / LETTER);
     cell.title = `#${count(item.index)}  ${name}${item.label === null ? "" : `\n${printable(item.label)}`}`;
     cell.setAttribute("aria-label", `${name}, number ${item.index}`);
     const picture = page.pictures?.[position % PAGE];
