@@ -12,6 +12,9 @@ from batchcodec.report.quality import Report
 from batchcodec.report.svg import Curve
 from batchcodec.types import JSON
 
+MAX_CODEC = 100
+"""Characters of the name of a codec, or of several."""
+
 
 @dataclass(frozen=True)
 class RatePoint:
@@ -46,11 +49,20 @@ def rate_point(found: Report) -> RatePoint:
         psnr = recorded_number(info.meta.get("mean_psnr"))
     texts = info.meta.get("codecs")
     ids = [codec.codec_id for codec in info.codecs if codec.n_items]
-    codec = ", ".join(texts) if isinstance(texts, dict) and texts else ", ".join(ids)
-    curve = " + ".join(
-        dict.fromkeys(re.sub(r"[:,][a-z_]+=-?[0-9.]+", "", text).replace(":", " ") for text in codec.split(", "))
-    )
+    names = list(texts) if isinstance(texts, dict) and texts else ids
+    codec, curve = _cut(", ".join(names)), _cut(" + ".join(dict.fromkeys(map(_without_numbers, names))))
     return RatePoint(Path(info.path).name, codec, curve, info.n_bytes / max(1, info.n_items), psnr, quality is None)
+
+
+def _without_numbers(codec: str) -> str:
+    """`avif mosaic=true` of `avif:quality=40,mosaic=true`."""
+    name, _, options = codec.partition(":")
+    kept = [option for option in options.split(",") if not re.fullmatch(r"[a-z_]+=-?[0-9.]+", option)]
+    return f"{name} {','.join(kept)}".strip()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CODEC else text[:MAX_CODEC] + "..."
 
 
 def rate_curves(points: Sequence[RatePoint]) -> list[Curve]:

@@ -221,12 +221,15 @@ def test_hostile_names_do_nothing(width: int, tmp_path: Path, invoke: RunCli, op
         writer.finish()
     other = tmp_path / "other.cpack"
     shutil.copy(archive, other)
-    np.savez(tmp_path / "x.npz", images=images, names=np.array(names[:6]))  # the others are missing there
+    source = tmp_path / "source"
+    for name, image in zip(HOSTILE, images, strict=False):  # the other names are missing there
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0] // 2).save(source / name)
     commands = {
         "alone": [archive],
         "two": [archive, other],
-        "against": [archive, "--against", tmp_path / "x.npz"],
-        "both": [archive, other, "--against", tmp_path / "x.npz"],
+        "against": [archive, "--against", source],
+        "both": [archive, other, "--against", source],
     }
     for name, arguments in commands.items():
         target = tmp_path / f"{name}.html"
