@@ -42,8 +42,8 @@ class Fitted:
     candidates: list[Candidate]
 
 
-def parse_time(text: str) -> float:
-    """`90s`, `5m` or `2h` (or a number of seconds) in seconds.
+def parse_time(text: str, option: str = "fit") -> float:
+    """`90s`, `5m` or `2h` (or a number of seconds) in seconds; `option` is whose value it is, for the message.
 
     Raises:
         OptionError: it is none of them, or less than 1 second.
@@ -51,7 +51,7 @@ def parse_time(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)([smh]?)", text)
     seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
     if seconds < 1:
-        raise OptionError("fit", text, "a time of at least 1 second, such as 90s, 5m or 2h")
+        raise OptionError(option, text, "a time of at least 1 second, such as 90s, 5m or 2h")
     return seconds
 
 

@@ -171,6 +171,27 @@ def trained_from_archives() -> str:
     return text + "\n".join(said)
 
 
+def viewer() -> str:
+    run = results("view-scale")
+    asked = {
+        "page_ms": "the page, with the names and pictures of the first 64 images",
+        "first_search_ms": "a search at once after that: the names are still being read",
+        "search_ms": "a search of a part of a name, that 100 images have",
+        "search_all_ms": "the same, that all images have",
+        "pattern_ms": "a search of a shell pattern",
+        "label_ms": "the images of a label",
+        "search_again_ms": "further images of a search that was made",
+        "names_ms": "64 names, anywhere",
+        "pictures_ms": "64 pictures, anywhere",
+    }
+    rows = [[text, f"{run[name]:,.0f}"] for name, text in asked.items()]
+    said = (
+        f"{run['images']:,} images of 32x32, {run['machine']}. The server takes {run['peak_mb']:.0f} MB; a process that only "
+        f"opens the archive, {run['baseline_mb']:.0f} MB."
+    )
+    return f"{said}\n\n{table(['asked for', 'ms'], rows)}"
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -188,6 +209,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "stages": lambda: speed_report.stages(results("throughput")),
         "downstream": trained_from_archives,
     },
+    HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
     HERE.parent / "README.md": {"fashion": fashion},
 }
 

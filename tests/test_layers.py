@@ -40,7 +40,10 @@ ALLOWED: dict[str, set[str]] = {
     "disk": set(),
     "journal": set(),
     "machine": set(),
-    "metrics": {"types"},
+    "metrics": {"metrics.errors", "metrics.similarity"},
+    "metrics.errors": {"types"},
+    "metrics.similarity": {"metrics", "metrics._kernels", "metrics.errors", "types"},
+    "metrics._kernels": {"entropy._jit"},
     "parallel": {"machine"},
     "names": {"errors", "archive.directory"},  # the longest name that a directory holds
     "packing.grouping": {"archive.wire", "codec", "types"},
@@ -71,13 +74,24 @@ ALLOWED: dict[str, set[str]] = {
     "archive.scan": {"archive.found", "archive.index", "archive.wire"},
     "archive.recovery": {"types"} | {f"archive.{m}" for m in ("columns", "directory", "found", "scan", "wire")},
     "archive.copying": {"archive.found", "archive.scan", "archive.wire"},
+    "display": {"types"},
+    "report.item": FOUNDATION | {"archive.reader", "dataset", "registry"},
+    "report.item_text": {"display", "preprocess", "types", "report.item", "report.text"},
+    "view": set(),
+    "view.catalogue": {"archive.reader"},
+    "view.thumbnails": {"display", "errors", "parallel", "types", "archive.reader"},
+    "view.pair": {"display", "metrics", "types", "archive.reader", "report.originals"},
+    "view.pages": {"display", "errors", "registry", "archive.reader"}
+    | {f"report.{m}" for m in ("item", "originals", "page")}
+    | {f"view.{m}" for m in ("catalogue", "pair", "thumbnails")},
+    "view.server": {"errors", "opening", "view.pages"},
     "checking.findings": set(),
     "checking.decoding": {"codec", "errors", "types", "checking.findings", "registry"}
     | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
+COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_report", "cli_train", "cli_view", "console"}
 
 
 def _modules(root: Path) -> dict[str, Path]:

@@ -180,6 +180,15 @@ class Items(Sequence[Row]):
         """All names."""
         return self.ordered([name for part in self._from_all(lambda c: c.names.texts(0, c.n_rows)) for name in part])
 
+    def name_blocks(self) -> Iterator[list[str]]:
+        """All names in the order of the groups, those of one directory block at a time; none of them is kept."""
+        _ = self.in_order  # that the directory is that of the groups
+        for number in range(len(self._directories)):
+            columns = self._read(number)[1]
+            with self._blocks.parsing("DIRECTORY", self._directories[number].offset):
+                names = columns.names.texts(0, columns.n_rows)
+            yield names
+
     def labels(self) -> list[str | None]:
         """All labels."""
         classes, numbers = self.label_numbers()

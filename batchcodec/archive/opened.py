@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,10 @@ class OpenArchive:
     def names(self) -> list[str]:
         """Names in dataset order."""
         return self._items.names()
+
+    def name_blocks(self) -> Iterator[list[str]]:
+        """Names in the order of groups, some thousand at a time: to go through all of them without having them all."""
+        return self._items.name_blocks()
 
     @cached_property
     def labels(self) -> list[str | None]:

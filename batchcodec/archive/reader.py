@@ -90,18 +90,23 @@ class Archive(OpenArchive, Sequence[Item]):
         if isinstance(key, slice):
             return self.take(range(*key.indices(len(self))))
         if isinstance(key, str):
-            found = self._items.find(key)
+            found = self.find(key)
             if found is None:
                 raise ItemNotFoundError(self.path, f"no item is named {key!r}", item=key)
-            return item_of(self._row(found), self.read_each([found])[0])
+            return item_of(self.row(found), self.read_each([found])[0])
         index = key + len(self) if key < 0 else key
         if not 0 <= index < len(self):
             # IndexError ends old-style iteration, so the class that users catch is one too.
             raise _IndexNotFoundError(self.path, f"item {key} of {len(self)}", item=int(key))
-        return item_of(self._row(index), self.read_each([index])[0])
+        return item_of(self.row(index), self.read_each([index])[0])
 
-    def _row(self, index: int) -> Row:
+    def row(self, index: int) -> Row:
+        """What the directory says of an item, by its place in the dataset: name, label, attributes. No pixels are read."""
         return self._items[int(self._items.positions(np.array([index]))[0])]
+
+    def find(self, name: str) -> int | None:
+        """The place in the dataset of the item of a name; None if there is none."""
+        return self._items.find(name)
 
     def __iter__(self) -> Iterator[Item]:
         """All items in dataset order, each group decoded once where the dataset's order allows."""
@@ -114,14 +119,14 @@ class Archive(OpenArchive, Sequence[Item]):
                 yield from map(item_of, rows, pixels)
             return
         for index in range(len(self)):
-            row = self._row(index)
+            row = self.row(index)
             group, place = self.locate(index)
             with self._gatherer.naming(index):
                 pixels = self.decode_group(group)
             yield item_of(row, pixels[place])
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._items.find(name) is not None
+        return isinstance(name, str) and self.find(name) is not None
 
     def read(self, indices: Indices, out: Pixels | None = None) -> Pixels:
         """The pixels of some items as one array: uint8 or uint16 [n, H, W, C].
@@ -147,7 +152,7 @@ class Archive(OpenArchive, Sequence[Item]):
     def take(self, indices: Indices) -> list[Item]:
         """Some items, in any order, also twice; each group is decoded once. Raises as `read`, but for shapes."""
         checked = self._checked(indices)
-        rows = [self._row(index) for index in checked.tolist()]
+        rows = [self.row(index) for index in checked.tolist()]
         return list(map(item_of, rows, self.read_each(checked)))
 
     def to_numpy(self) -> Pixels:

@@ -1,0 +1,1 @@
+"""A local page to browse an archive: `server` speaks HTTP, `pages` answers, `catalogue` searches, the others draw."""
