@@ -73,7 +73,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         shoot(browser, one, IMAGES / "report.png", dark=False, height=1180)
         shoot(browser, one, IMAGES / "report-samples.png", dark=False, height=795, start="section:has(.samples)")
-        shoot(browser, three, IMAGES / "report-archives.png", dark=True, height=900)
+        shoot(browser, three, IMAGES / "report-archives.png", dark=True, height=850)
         browser.close()
 
 
