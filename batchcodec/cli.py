@@ -20,6 +20,7 @@ import typer
 from batchcodec.cli_bench import bench_command
 from batchcodec.cli_care import repair_command, verify_command
 from batchcodec.cli_combine import append_command, extract_command, merge_command, split_command
+from batchcodec.cli_compare import compare_command
 from batchcodec.cli_options import (
     ArchiveArgument,
     AspectOption,
@@ -345,6 +346,15 @@ app.command(
         "bench", "bench ./images", "bench tiles.tar --codec hyperprior-1:quality=40 --codec avif:quality=50,mosaic=true --json"
     ),
 )(bench_command)
+
+app.command(
+    "compare",
+    epilog=examples(
+        "compare ./images",
+        "compare tiles.tar --codecs hyperprior-1,avif:mosaic=true,jpeg --qualities 20,40,60,80 --html compared.html",
+        "compare photos/ --codecs 'avif,jpeg2000:psnr=30|35|40' --anchor avif --journal compared.journal",
+    ),
+)(compare_command)
 
 app.command(
     "verify",

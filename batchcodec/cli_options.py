@@ -91,6 +91,18 @@ def parse_percent(name: str, text: str) -> float:
     return float(match[1]) / 100
 
 
+def parse_numbers(name: str, text: str) -> list[int]:
+    """`20,40,60` as numbers.
+
+    Raises:
+        OptionError: it is no such list.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
+        raise OptionError(name, text, "whole numbers with commas between, such as 20,40,60")
+    return [int(part) for part in parts]
+
+
 def counting(bar: Any) -> Callable[[int, int], None]:
     """A callback for (done, total) that moves a progress bar."""
 

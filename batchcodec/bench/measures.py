@@ -84,7 +84,9 @@ def _packed(job: Job) -> PackReport:
         format_options=job.format_options,
         workers=job.workers,
     )
-    return pack(job.source, job.archive, options, plugins=SamplingRegistry(registry(), lambda n_items: spread(n_items, job.images)))
+    return pack(
+        job.source, job.archive, options, plugins=SamplingRegistry(registry(), lambda n_items: spread(n_items, job.images))
+    )
 
 
 # ---- reading

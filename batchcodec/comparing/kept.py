@@ -70,7 +70,9 @@ class Kept:
         return self._points.get(text)
 
     def add(self, text: str, point: Point) -> None:
-        """Keep a point; it is on the disk when this returns."""
+        """Keep a point; it is on the disk when this returns. One that is kept already stays."""
+        if text in self._points:
+            return
         self._points[text] = point
         self._append({"text": text, "point": asdict(point)})
 

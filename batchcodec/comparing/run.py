@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from batchcodec.choice import CodecChoice
 from batchcodec.comparing.curves import Point, bd_rate, check_bd_rate, with_weights
 from batchcodec.comparing.kept import Kept
-from batchcodec.comparing.measuring import measure
-from batchcodec.comparing.series import Series, parse_series
+from batchcodec.comparing.measuring import Subject, measure
+from batchcodec.comparing.series import parse_series
 from batchcodec.comparing.subject import SampleOptions, draw
 from batchcodec.errors import CodecError, MissingDependencyError, OptionError
-from batchcodec.pack import PackOptions
+from batchcodec.opening import open_archive
+from batchcodec.pack import PackOptions, pack
 from batchcodec.registry import Registry, registry
 from batchcodec.version import __version__
 
@@ -156,26 +160,35 @@ def compare(
     workers = PackOptions(workers=options.workers).n_workers()
     curves: dict[str, Curve] = {}
     total = sum(len(series.texts) for series in every.values())
+    done, warm = 0, set[str]()
     with Kept(options.journal, about, anew=options.anew) as kept:
         n_kept = sum(kept.get(one) is not None for series in every.values() for one in series.texts)
-        for done, (text, series) in enumerate(every.items()):
-            before = sum(len(earlier.texts) for earlier in list(every.values())[:done])
-
-            def point_of(number: int, text: str = text, series: Series = series, before: int = before) -> Point:
-                one = series.texts[number]
+        for text, series in every.items():
+            points: list[Point] = []
+            error: str | None = None
+            for number, (setting, one) in enumerate(zip(series.settings, series.texts, strict=True)):
                 if progress:
-                    progress(one, before + number, total)
+                    progress(one, done + number, total)
                 point = kept.get(one)
-                if point is None:
-                    names = {"codec": series.name, "setting": series.settings[number]}
-                    measured = measure(
-                        drawn.subject, one, models[text], **names, workers=workers, structural=options.structural
+                try:
+                    if point is None:
+                        _warm_up(drawn.subject, one, models[text], warm)
+                    point = point or measure(
+                        drawn.subject,
+                        one,
+                        models[text],
+                        codec=series.name,
+                        setting=setting,
+                        workers=workers,
+                        structural=options.structural,
                     )
-                    kept.add(one, measured)
-                    return measured
-                return point
-
-            curves[text] = _curve(series, point_of)
+                except CodecError as exc:
+                    error = str(exc)
+                    break
+                kept.add(one, point)
+                points.append(point)
+            curves[text] = Curve(series.name, points, error)
+            done += len(series.texts)
     if not any(curve.points for curve in curves.values()):
         first = next(iter(curves.values()))
         raise CodecError(f"no codec could be measured; {first.codec}: {first.error}")
@@ -207,15 +220,16 @@ def _digest(model: Path) -> str:
     return hashlib.sha256(model.read_bytes()).hexdigest() if model.is_file() else str(model)
 
 
-def _curve(series: Series, point_of: Callable[[int], Point]) -> Curve:
-    """The points of a series, up to the first that fails."""
-    points: list[Point] = []
-    for number in range(len(series.texts)):
-        try:
-            points.append(point_of(number))
-        except CodecError as exc:
-            return Curve(series.name, points, str(exc))
-    return Curve(series.name, points)
+def _warm_up(subject: Subject, text: str, model: Path | None, warm: set[str]) -> None:
+    """Compile, load and import what the first call of a codec does, outside of what is timed."""
+    codec_id = text.partition(":")[0]
+    if codec_id not in warm:
+        with tempfile.TemporaryDirectory(prefix="batchcodec-compare-") as folder:
+            np.savez(Path(folder, "small.npz"), images=subject.images[0][None, :64, :64])
+            pack(Path(folder, "small.npz"), Path(folder, "small.cpack"), PackOptions(codec=text, model=model, workers=1))
+            with open_archive(Path(folder, "small.cpack")) as archive:
+                list(archive)
+        warm.add(codec_id)
 
 
 def _rated(curves: list[Curve], anchor: Curve, n_dataset: int) -> tuple[list[Curve], list[str]]:

@@ -103,7 +103,9 @@ def draw(
         if progress:
             progress(done + 1, len(picks))
     if not images:
-        raise EmptyDatasetError(source, f"none of the {len(picks)} images of the sample can be read; the first: {unreadable[0]}")
+        raise EmptyDatasetError(
+            source, f"none of the {len(picks)} images of the sample can be read; the first: {unreadable[0]}"
+        )
     state.update(repr((len(dataset), options.group_items, asdict(options.format_options))).encode())
     subject = Subject(
         source,
