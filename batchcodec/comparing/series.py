@@ -1,4 +1,4 @@
-"""Which settings of a codec make a curve: `avif:mosaic=true` at the qualities that were asked for, or what the text says itself."""
+"""Which settings of a codec make a curve: the qualities that were asked for, or what its text says itself."""
 
 from __future__ import annotations
 

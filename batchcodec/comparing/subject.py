@@ -45,11 +45,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How a sample is drawn and read. Attributes as of `PackOptions`, and:
+    """How a sample is drawn and read.
 
     Attributes:
         images: of the sample, at most.
         seed: of the draw.
+        group_items, preprocess, format, format_options: as of `PackOptions`.
     """
 
     images: int = 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 from batchcodec.atomic import write_atomically
@@ -125,7 +126,5 @@ def check_picture(target: Path) -> None:
     """Raise what `draw_curves` would, before anything was measured."""
     if target.suffix.lower() not in PICTURES:
         raise OutputError(target, f"a picture of curves has one of the suffixes {', '.join(PICTURES)}")
-    try:
-        import matplotlib as _  # noqa: ICN001
-    except ImportError as exc:
-        raise MissingDependencyError("a picture of curves", "matplotlib", "plots") from exc
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError("a picture of curves", "matplotlib", "plots")
