@@ -50,6 +50,7 @@ from batchcodec.cli_options import (
     preprocessing,
     selecting,
 )
+from batchcodec.cli_plan import plan_command
 from batchcodec.cli_train import train_command
 from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
@@ -355,6 +356,11 @@ app.command(
         "compare photos/ --codecs 'avif,jpeg2000:psnr=30|35|40' --anchor avif --journal compared.journal",
     ),
 )(compare_command)
+
+app.command(
+    "plan",
+    epilog=examples("plan ./images", "plan tiles.tar --minutes 5 --min-psnr 35", "plan photos/ --target-size 10GB --json"),
+)(plan_command)
 
 app.command(
     "verify",

@@ -1,0 +1,367 @@
+"""Surveys a dataset, tries codecs on groups of it, and says what packing all of it would come to.
+
+1. The survey (`survey`) tells shapes, labels, and what is broken; from it follow the groups that `pack` would form (`frame`).
+2. Each codec is tried at three qualities on a few of these groups, and then at the quality that comes to the goal (`goal`).
+3. The best of them are tried on more groups, until the intervals are narrow or the time is up (`forecast`, `estimate`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from batchcodec.choice import CodecChoice
+from batchcodec.comparing.series import parse_series
+from batchcodec.errors import EmptyDatasetError
+from batchcodec.pack import PackOptions
+from batchcodec.planning.estimate import CONFIDENCE, Interval
+from batchcodec.planning.forecast import Forecast, Forecaster
+from batchcodec.planning.frame import interleaved, strata
+from batchcodec.planning.goal import Goal
+from batchcodec.planning.options import PlanOptions
+from batchcodec.planning.survey import Survey, survey
+from batchcodec.planning.trials import Trials, read_groups
+from batchcodec.registry import Registry, registry
+
+PILOT_GROUPS = 2
+"""Of each kind of image, that every codec is tried on."""
+QUALITIES = (25, 50, 75)
+LOOK_PART, READ_PART, PILOT_PART = 0.12, 0.18, 0.65
+"""Parts of the time for headers, for decoding, and after which no codec is tried anew."""
+PRECISION = 0.01
+"""Half of an interval, as a part of the bytes, that is narrow enough."""
+MAX_CONTENDERS = 3
+STEPS = 4
+"""Qualities that are tried for a codec to come to the goal."""
+
+Progress = Callable[[str, float], None]
+"""Called with what is done, and how much of that."""
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What packing a dataset would come to. Intervals hold with the stated confidence.
+
+    Attributes:
+        source: the dataset.
+        survey: what is in it.
+        kinds: kind of image to the number of groups that `pack` would form of it.
+        n_groups: groups that were tried on.
+        confidence: of the intervals.
+        goal: what the recommended archive is to be: `psnr` or `n_bytes` or `lossless`.
+        forecasts: of each codec at the setting that comes to the goal or nearest to it, the best first; then lossless ones.
+        others: at other settings.
+        refused: codecs that cannot hold these images, and why.
+        automatic: what `pack` without --codec would take.
+        recommended: codec text; None if nothing that was tried comes to the goal.
+        command: the command line that packs with it.
+        reasons: why, a sentence each.
+        notes: what limits the forecasts, a sentence each.
+        workers: threads.
+        seconds: that planning took.
+    """
+
+    source: str
+    survey: Survey
+    kinds: dict[str, float]
+    n_groups: int
+    confidence: float
+    goal: Goal
+    forecasts: list[Forecast]
+    others: list[Forecast]
+    refused: dict[str, str]
+    automatic: Forecast | None
+    recommended: str | None
+    command: str | None
+    reasons: list[str]
+    notes: list[str]
+    workers: int
+    seconds: float
+
+
+def plan(
+    source: Path | str,
+    options: PlanOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    plugins: Registry | None = None,
+) -> PlanReport:
+    """Plan.
+
+    Raises:
+        InputError: the dataset cannot be read, or no image of it can.
+        OptionError: an option is bad.
+        UnknownCodecError: there is no such codec.
+    """
+    source, options, plugins = Path(source), options or PlanOptions(), plugins or registry()
+    return _Planning(source, options, plugins, progress or (lambda what, part: None)).report()
+
+
+class _Planning:
+    def __init__(self, source: Path, options: PlanOptions, plugins: Registry, progress: Progress) -> None:
+        self.source, self.options, self.plugins, self.progress = source, options, plugins, progress
+        self.started = time.monotonic()
+        self.deadline = self.started + options.seconds
+        self.workers = PackOptions(workers=options.workers).n_workers()
+        self.families = {text: parse_series(text, QUALITIES, plugins) for text in options.codecs}
+        for text in (*options.codecs, *options.lossless):
+            CodecChoice(parse_series(text, QUALITIES[:1], plugins).texts[0], None, None, plugins)
+        dataset = plugins.format_of(source, options.format_options, options.format).read(source)
+        if not len(dataset):
+            raise EmptyDatasetError(source, "there is no image in it")
+        looked = survey(
+            dataset,
+            options.preprocess,
+            look_seconds=LOOK_PART * options.seconds,
+            read_seconds=READ_PART * options.seconds,
+            workers=self.workers,
+            progress=progress,
+        )
+        self.survey = looked.survey
+        self.strata = strata(looked, options.group_items, np.random.default_rng(options.seed))
+        if not self.strata:
+            raise EmptyDatasetError(source, f"none of its images can be read; the first: {self.survey.unreadable[0]}")
+        wanted = interleaved(self.strata)
+        held = read_groups(dataset, options.preprocess, self.strata, wanted, self._by(PILOT_PART))
+        self.trials = Trials(
+            held,
+            plugins,
+            workers=self.workers,
+            n_pixels=self.survey.n_pixels,
+            device=options.device,
+            model=options.model,
+        )
+        self.forecaster = Forecaster(self.survey, self.strata, self.trials, self.workers)
+        self.refused: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._specs = list({cluster.spec: None for stratum in self.strata for cluster in stratum.clusters})
+
+    def _by(self, part: float) -> float:
+        return self.started + part * self.options.seconds
+
+    # ---- trying
+
+    def report(self) -> PlanReport:
+        lossless = self._fitting(self.options.lossless)
+        families = [text for text in self._fitting(self.options.codecs)]
+        pilot = self._pilot()
+        automatic = self._automatic(pilot)
+        goal = self._goal(automatic)
+        chosen = {} if goal.lossless else self._chosen(families, goal, pilot)
+        self._try([(text, number) for text in lossless for number in pilot], self._by(PILOT_PART + 0.1), "lossless codecs")
+        best = self._refined(goal, chosen, lossless)
+        return self._reported(goal, chosen, lossless, automatic, best)
+
+    def _fitting(self, texts: Sequence[str]) -> list[str]:
+        """Those that hold all images."""
+        fitting = []
+        for text in texts:
+            one = parse_series(text, QUALITIES[:1], self.plugins).texts[0]
+            why = self.trials.refusal(one, self._specs)
+            if why is None:
+                fitting.append(text)
+            else:
+                self.refused[text] = why
+        return fitting
+
+    def _pilot(self) -> list[int]:
+        taken = dict.fromkeys(range(len(self.strata)), 0)
+        pilot = []
+        for number, held in enumerate(self.trials.held):
+            if taken[held.stratum] < PILOT_GROUPS:
+                taken[held.stratum] += 1
+                pilot.append(number)
+        return pilot
+
+    def _try(self, tasks: Sequence[tuple[str, int]], deadline: float, what: str) -> bool:
+        tasks = list(dict.fromkeys(tasks))
+        for text in dict.fromkeys(text for text, _ in tasks):
+            if time.monotonic() < deadline:
+                self.trials.warm_up(text)
+        return self.trials.run(tasks, deadline, lambda done, total: self.progress(what, done / total))
+
+    def _automatic(self, pilot: list[int]) -> Forecast | None:
+        """What `pack` without --codec comes to."""
+        self._try([("auto", number) for number in pilot], self.deadline, "pack without --codec")
+        return self.forecaster.forecast("auto")
+
+    def _goal(self, automatic: Forecast | None) -> Goal:
+        options = self.options
+        if options.target_bytes is not None:
+            return Goal(n_bytes=options.target_bytes, strict=True)
+        if options.min_psnr is not None and options.min_psnr < 100:
+            return Goal(psnr=options.min_psnr, strict=True)
+        if options.min_psnr is not None or automatic is None or automatic.lossless:
+            return Goal(lossless=True)
+        return Goal(psnr=automatic.mean_psnr.value)
+
+    def _text(self, family: str, quality: int) -> str:
+        return parse_series(family, (quality,), self.plugins).texts[0]
+
+    def _tried(self, family: str) -> dict[int, Forecast]:
+        """Forecasts of a codec by quality."""
+        found = {quality: self.forecaster.forecast(self._text(family, quality)) for quality in range(1, 101)}
+        return {quality: forecast for quality, forecast in found.items() if forecast is not None}
+
+    def _chosen(self, families: list[str], goal: Goal, pilot: list[int]) -> dict[str, int]:
+        """The quality of each codec that comes to the goal."""
+        middle, low, high = QUALITIES[1], QUALITIES[0], QUALITIES[2]
+        tasks = [(self._text(f, q), n) for q in (middle, low, high) for n in pilot for f in families if self._has_quality(f)]
+        tasks += [(f, n) for n in pilot for f in families if not self._has_quality(f)]
+        if not self._try(tasks, self._by(PILOT_PART), "codecs at three qualities"):
+            self.notes.append("the time was not enough to try all codecs: take more --minutes")
+        chosen: dict[str, int] = {}
+        for _ in range(STEPS):
+            wanted = {}
+            for family in families:
+                tried = self._tried(family) if self._has_quality(family) else {}
+                if tried:
+                    wanted[family] = goal.quality(tried)
+            if not self._try(
+                [(self._text(f, q), n) for n in pilot for f, q in wanted.items()], self._by(PILOT_PART), "the goal"
+            ):
+                break
+            if wanted == chosen:
+                break
+            chosen = wanted
+        for family in families:
+            tried = self._tried(family) if self._has_quality(family) else {}
+            if tried and chosen.get(family) not in tried:
+                wished = goal.quality(tried)
+                chosen[family] = min(tried, key=lambda q, wished=wished: abs(q - wished))  # type: ignore[misc]
+        return {family: quality for family, quality in chosen.items() if self._tried(family)}
+
+    def _has_quality(self, family: str) -> bool:
+        return len(self.families[family].texts) > 1
+
+    def _refined(self, goal: Goal, chosen: dict[str, int], lossless: list[str]) -> str | None:
+        """Try the best on more groups; the text of the best of all."""
+        while True:
+            texts = [self._text(family, quality) for family, quality in chosen.items()] + lossless
+            contenders = self._contenders(goal, texts)
+            if not contenders:
+                return None
+            self._narrow(contenders)
+            best = min(contenders, key=self._rank(goal))
+            forecast = self.forecaster.forecast(best)
+            family = next((f for f, q in chosen.items() if self._text(f, q) == best), None)
+            if forecast is None or goal.reached(forecast) or family is None or time.monotonic() > self._by(0.95):
+                return best if forecast is not None and goal.reached(forecast) else None
+            following = goal.quality(self._tried(family))
+            if following == chosen[family]:
+                following += -1 if goal.n_bytes is not None else 1
+            if not 1 <= following <= 100:
+                return None
+            chosen[family] = following
+            self._try([(self._text(family, following), n) for n in self._pilot()], self.deadline, "the goal")
+
+    def _rank(self, goal: Goal) -> Callable[[str], float]:
+        def rank(text: str) -> float:
+            forecast = self.forecaster.forecast(text)
+            return float("inf") if forecast is None else goal.rank(forecast)
+
+        return rank
+
+    def _contenders(self, goal: Goal, texts: list[str]) -> list[str]:
+        """The best few that come to the goal, or nearly do: more groups will tell."""
+        found = [(text, forecast) for text in texts if (forecast := self.forecaster.forecast(text)) is not None]
+        near = Goal(
+            psnr=None if goal.psnr is None else goal.psnr - 0.5,
+            n_bytes=None if goal.n_bytes is None else goal.n_bytes * 1.1,
+            lossless=goal.lossless,
+        )
+        fitting = [(text, forecast) for text, forecast in found if near.reached(forecast)]
+        fitting.sort(key=lambda pair: goal.rank(pair[1]))
+        return [text for text, _ in fitting[:MAX_CONTENDERS]]
+
+    def _narrow(self, texts: list[str]) -> None:
+        """More groups, some at a time, until the intervals are narrow or there is no time."""
+        every = [*texts, "auto"]
+        for number in range(len(self.trials.held)):
+            enough = number > len(self._pilot()) and all(
+                forecast.n_bytes.relative <= PRECISION for text in every if (forecast := self.forecaster.forecast(text))
+            )
+            if enough or not self._try([(text, number) for text in every], self.deadline, "more groups"):
+                return
+
+    # ---- telling
+
+    def _reported(
+        self, goal: Goal, chosen: dict[str, int], lossless: list[str], automatic: Forecast | None, best: str | None
+    ) -> PlanReport:
+        automatic = self.forecaster.forecast("auto") or automatic
+        texts = [self._text(family, quality) for family, quality in chosen.items()]
+        forecasts = [f for text in texts if (f := self.forecaster.forecast(text))]
+        forecasts.sort(key=lambda f: (not goal.reached(f), goal.rank(f)))
+        exact = sorted((f for text in lossless if (f := self.forecaster.forecast(text))), key=lambda f: f.n_bytes.value)
+        shown = {f.codec for f in (*forecasts, *exact)} | {"auto"}
+        tried = dict.fromkeys(text for text, _ in self.trials.made if text not in shown)
+        others = [f for text in tried if (f := self.forecaster.forecast(text))]
+        ranked = sorted((f for f in (*forecasts, *exact) if goal.reached(f)), key=goal.rank)
+        skip = self.survey.n_unreadable > 0
+        command = None
+        if best is not None:
+            needs = self.plugins.codec_class(best.partition(":")[0]).needs_model
+            command = self.options.command(self.source, best, skip=skip, needs_model=needs)
+        return PlanReport(
+            source=str(self.source),
+            survey=self.survey,
+            kinds={stratum.name: round(stratum.n_clusters, 1) for stratum in self.strata},
+            n_groups=len({number for _, number in self.trials.made}),
+            confidence=CONFIDENCE,
+            goal=goal,
+            forecasts=[*forecasts, *exact],
+            others=others,
+            refused=self.refused,
+            automatic=automatic,
+            recommended=best,
+            command=command,
+            reasons=self._reasons(best, ranked, automatic),
+            notes=[*self.notes, *self._limits()],
+            workers=self.workers,
+            seconds=time.monotonic() - self.started,
+        )
+
+    def _reasons(self, best: str | None, ranked: list[Forecast], automatic: Forecast | None) -> list[str]:
+        """Why it is recommended, beside the next one and beside what `pack` does without being told."""
+        if best is None:
+            return ["nothing that was tried comes to this goal"]
+        reasons = []
+        for other in [f for f in ranked if f.codec != best][:1]:
+            reasons.append(f"{other.codec} {self._beside(other.codec, best)}")
+        if automatic is not None:
+            taken = ", ".join(sorted(self.trials.choice("auto").texts().values()))
+            if taken != best:
+                reasons.append(f"pack without --codec would take {taken}, which {self._beside('auto', best)}")
+            else:
+                reasons.append("it is what pack takes without --codec")
+        return reasons
+
+    def _beside(self, text: str, best: str) -> str:
+        """`would be 5.1 % larger (3.0 to 7.2 %)`."""
+        base, forecast = self.forecaster.forecast(best), self.forecaster.forecast(text)
+        difference = self.forecaster.difference(text, best)
+        if base is None or forecast is None or difference is None:
+            return "was not tried on the same groups"
+        percent = Interval(*(100 * x / base.n_bytes.value for x in (difference.value, difference.low, difference.high)))
+        way = "larger" if percent.value >= 0 else "smaller"
+        low, high = sorted((abs(percent.low), abs(percent.high)))
+        quality = f"at {forecast.mean_psnr.value:.2f} dB"
+        if percent.contains(0.0):
+            return f"would be about as large ({percent.low:+.1f} to {percent.high:+.1f} %) {quality}"
+        return f"would be {abs(percent.value):.1f} % {way} ({low:.1f} to {high:.1f} %) {quality}"
+
+    def _limits(self) -> list[str]:
+        survey, notes = self.survey, []
+        if survey.from_start:
+            notes.append(
+                f"only the first {survey.n_looked:,} of {survey.n_items:,} images were looked at, as the dataset can only be "
+                "read from its beginning: the intervals hold if the others are like them"
+            )
+        elif survey.n_looked < survey.n_items:
+            notes.append(f"{survey.n_looked:,} of {survey.n_items:,} images were looked at, in blocks spread over the dataset")
+        return notes
