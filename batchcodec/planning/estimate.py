@@ -6,12 +6,14 @@ that total by a regression through the sampled groups, and the predictions are s
 of Särndal, Swensson and Wretman 1992, "Model Assisted Survey Sampling", section 6.4, which is the ratio estimator where one
 thing is known. The interval is Student's, of the residuals between groups, with the correction for a finite population: it
 closes when all groups were measured.
+
+A cheap codec is measured on more groups than the others; what these came to is predicted for the rest from it (`filled`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -90,6 +92,42 @@ def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clus
         return Total(value, math.inf, 0)
     spread = float((residuals**2).sum()) / freedom
     return Total(value, n_clusters**2 * (1 - n / n_clusters) * spread / n, freedom)
+
+
+def filled(
+    measured: Mapping[int, float], beside: Mapping[int, float], extent: Mapping[int, float] | None
+) -> tuple[Floats, Total]:
+    """What a few clusters tell of more of them, on which something cheaper was measured that goes with it.
+
+    The first phase of two-phase sampling (Särndal, Swensson and Wretman, chapter 9): the result is for `total`, the second
+    phase's variance is to be added to it, times the square of the number of clusters of the population for each of these.
+
+    Args:
+        measured: of some clusters, by number.
+        beside: the cheaper measurement, of more of them.
+        extent: of these; then the two measurements differ by an amount in proportion to it. Without it their ratio is the same.
+
+    Returns:
+        A value for each cluster of `beside`, in its order, measured or predicted, and what that may be off in sum.
+    """
+    numbers = [number for number in measured if number in beside]
+    y, x = (np.array([values[number] for number in numbers]) for values in (measured, beside))
+    every = np.array(list(beside.values()))
+    if extent is None:
+        predicted, residuals = every * (y.sum() / x.sum()), y - x * (y.sum() / x.sum())
+    else:
+        size = np.array([extent[number] for number in numbers])
+        shift = (y - x).sum() / size.sum()
+        predicted = every + shift * np.array([extent[number] for number in beside])
+        residuals = y - x - shift * size
+    values = np.array([measured.get(number, guess) for number, guess in zip(beside, predicted, strict=True)])
+    n, m = len(numbers), len(beside)
+    if n >= m:
+        return values, Total(0.0, 0.0, math.inf)
+    if n < 2:
+        return values, Total(0.0, math.inf, 0)
+    spread = float((residuals**2).sum()) / (n - 1)
+    return values, Total(0.0, m**2 * (1 - n / m) * spread / n, n - 1)
 
 
 def scatter(parts: Sequence[float], n_parts: float) -> float:

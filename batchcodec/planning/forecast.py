@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchcodec import metrics
-from batchcodec.planning.estimate import Interval, Total, total
+from batchcodec.planning.estimate import Interval, Total, filled, total
 from batchcodec.planning.frame import Stratum
 from batchcodec.planning.survey import Survey
 from batchcodec.planning.trials import Trial, Trials
@@ -67,6 +68,11 @@ class Forecast:
     n_images: int
 
 
+Groups = dict[int, dict[int, Trial]]
+"""Trials of a codec by stratum and group."""
+Value = Callable[[Trial], float]
+
+
 class Forecaster:
     """Makes forecasts of one dataset.
 
@@ -75,12 +81,15 @@ class Forecaster:
         strata: its groups.
         trials: what codecs made of some of them.
         workers: threads of `pack`.
+        reference: a codec that is tried on more groups than others.
     """
 
-    def __init__(self, survey: Survey, strata: Sequence[Stratum], trials: Trials, workers: int) -> None:
+    def __init__(self, survey: Survey, strata: Sequence[Stratum], trials: Trials, workers: int, reference: str | None) -> None:
         self._survey, self._strata, self._trials, self._workers = survey, strata, trials, workers
+        self._reference = reference
         self._n_items = sum(stratum.n_items for stratum in strata)
         self._n_held = sum(len(held.items) for held in trials.held)
+        self._frames = functools.cache(self._frame)
 
     def forecast(self, text: str) -> Forecast | None:
         """From all groups that the codec was tried on; None if there is a kind of image that it was not tried on."""
@@ -88,18 +97,17 @@ class Forecaster:
         if made is None:
             return None
         trials = [trial for part in made.values() for trial in part.values()]
+        weights, fixed, described = self._frames(text)
+        margin = 0.0 if self._n_held >= self._n_items else (DESCRIBED * described) ** 2
         payload = self._sum(made, lambda trial: trial.n_bytes)
-        fixed, described = self._trials.fixed(text, META), self._trials.described(text)
-        described_bytes = described.overhead * self._n_items / self._n_held
-        margin = 0.0 if self._n_held >= self._n_items else (DESCRIBED * described_bytes) ** 2
-        n_bytes = (payload + Total(fixed.total + described_bytes, margin, math.inf)).interval()
-        n_bytes = Interval(n_bytes.value, n_bytes.low - META_BYTES, n_bytes.high + META_BYTES)
+        n_bytes = (payload + Total(weights + fixed + described, margin, math.inf)).interval()
+        seen = sum(trial.n_bytes for trial in trials)
         lossless = all(codec.lossless for codec in self._trials.codecs_of(text))
         return Forecast(
             codec=text,
-            n_bytes=Interval(n_bytes.value, max(n_bytes.low, sum(t.n_bytes for t in trials)), n_bytes.high),
-            weight_bytes=fixed.model,
-            overhead_bytes=round(fixed.overhead + described_bytes),
+            n_bytes=Interval(n_bytes.value, max(n_bytes.low - META_BYTES, seen), n_bytes.high + META_BYTES),
+            weight_bytes=weights,
+            overhead_bytes=round(fixed + described),
             mean_psnr=_exact() if lossless else self._mean_psnr(made),
             pooled_psnr=_exact() if lossless else self._pooled_psnr(made),
             seconds=self._seconds(text, made),
@@ -113,66 +121,80 @@ class Forecaster:
         one, other = self._made(first), self._made(second)
         if one is None or other is None:
             return None
-        parts: list[Total] = []
-        for h, stratum in enumerate(self._strata):
-            both = [number for number in one[h] if number in other[h]]
-            if not both:
-                return None
-            parts.append(_total(stratum, both, [one[h][n].n_bytes - other[h][n].n_bytes for n in both], by_items=False))
-        fixed = [self._trials.fixed(text, META).total + self._trials.described(text).overhead for text in (first, second)]
-        return sum(parts, Total(fixed[0] - fixed[1], 0.0, math.inf)).interval()
+        both = {h: [number for number in one[h] if number in other[h]] for h in one}
+        if not all(both.values()):
+            return None
+        values = {h: {n: float(one[h][n].n_bytes - other[h][n].n_bytes) for n in numbers} for h, numbers in both.items()}
+        fixed = [sum(self._frames(text)) for text in (first, second)]
+        return (self._expanded(values, lambda trial: trial.n_bytes) + Total(fixed[0] - fixed[1], 0.0, math.inf)).interval()
 
-    def _made(self, text: str) -> dict[int, dict[int, Trial]] | None:
-        """Trials of a codec by stratum and group."""
-        made: dict[int, dict[int, Trial]] = {h: {} for h in range(len(self._strata))}
+    def _frame(self, text: str) -> tuple[int, float, float]:
+        """Bytes of weights, of what is in an archive once, and of what grows with it besides payloads."""
+        fixed, described = self._trials.fixed(text, META), self._trials.described(text)
+        return fixed.model, fixed.overhead, described.overhead * self._n_items / self._n_held
+
+    def _made(self, text: str | None) -> Groups | None:
+        made: Groups = {h: {} for h in range(len(self._strata))}
         for index, held in enumerate(self._trials.held):
-            trial = self._trials.made.get((text, index))
+            trial = self._trials.made.get((text or "", index))
             if trial is not None:
                 made[held.stratum][held.number] = trial
         return made if all(made.values()) else None
 
-    def _sum(self, made: dict[int, dict[int, Trial]], value: Callable[[Trial], float], *, by_items: bool = False) -> Total:
-        parts = [
-            _total(self._strata[h], list(part), [value(trial) for trial in part.values()], by_items=by_items)
-            for h, part in made.items()
-        ]
+    def _sum(self, made: Groups, value: Value, *, by_items: bool = False, scattered: bool = True) -> Total:
+        """The total over the whole dataset.
+
+        Args:
+            made: trials.
+            value: what is summed up.
+            by_items: it is in proportion to the number of images, and differs from the reference by that; else to pixels.
+            scattered: it is as uncertain as is the extent of what was not looked at.
+        """
+        values = {h: {number: value(trial) for number, trial in part.items()} for h, part in made.items()}
+        return self._expanded(values, value, by_items=by_items, scattered=scattered)
+
+    def _expanded(
+        self, values: dict[int, dict[int, float]], value: Value, *, by_items: bool = False, scattered: bool = True
+    ) -> Total:
+        reference = self._made(self._reference) or {}
+        parts: list[Total] = []
+        for h, measured in values.items():
+            stratum, numbers = self._strata[h], list(measured)
+            sums = np.array(list(measured.values()))
+            more = Total(0.0, 0.0, math.inf)
+            cheap = {number: value(trial) for number, trial in reference.get(h, {}).items()}
+            if len(cheap) > len(measured) and all(number in cheap for number in measured) and sum(cheap.values()) > 0:
+                extent = {number: float(len(stratum.clusters[number].places)) for number in cheap} if by_items else None
+                sums, more = filled(measured, cheap, extent)
+                numbers = list(cheap)
+                more = Total(0.0, more.variance * (stratum.n_clusters / len(cheap)) ** 2, more.freedom)
+            known = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)
+            found = total(sums.tolist(), *known, stratum.n_clusters)
+            spread = stratum.scatter * found.value**2 if scattered else 0.0
+            parts.append(Total(found.value, found.variance + spread, found.freedom) + more)
         return sum(parts[1:], parts[0])
 
-    def _mean_psnr(self, made: dict[int, dict[int, Trial]]) -> Interval:
-        found = _without_scatter(self._strata, made, lambda trial: trial.psnr_sum).interval()
-        low, value, high = (x / self._n_items for x in (found.low, found.value, found.high))
+    def _mean_psnr(self, made: Groups) -> Interval:
+        found = self._sum(made, lambda trial: trial.psnr_sum, by_items=True, scattered=False).interval()
+        value, low, high = (x / self._n_items for x in (found.value, found.low, found.high))
         return Interval(value, low - ROUNDING, min(high + ROUNDING, metrics.LOSSLESS_PSNR))
 
-    def _pooled_psnr(self, made: dict[int, dict[int, Trial]]) -> Interval:
-        found = _without_scatter(self._strata, made, lambda trial: trial.squared_error).interval()
-        samples = sum(
-            sum(t.n_samples for t in part.values()) / sum(t.n_items for t in part.values()) * self._strata[h].n_items
-            for h, part in made.items()
-        )
+    def _pooled_psnr(self, made: Groups) -> Interval:
+        found = self._sum(made, lambda trial: trial.squared_error, scattered=False).interval()
+        samples = sum(stratum.n_pixels * stratum.clusters[0].spec.channels for stratum in self._strata)
         value, low, high = (_decibels(x / samples) for x in (found.value, found.high, found.low))
         return Interval(value, low - ROUNDING, high + ROUNDING)
 
-    def _seconds(self, text: str, made: dict[int, dict[int, Trial]]) -> Interval:
-        coding = self._sum(made, lambda trial: trial.encode_seconds + trial.check_seconds).interval()
+    def _seconds(self, text: str, made: Groups) -> Interval:
+        parts = []
+        for h, part in made.items():
+            stratum, seconds = self._strata[h], [trial.encode_seconds + trial.check_seconds for trial in part.values()]
+            known = stratum.known(list(part), by_items=False)[:, :1], stratum.known_totals(by_items=False)[:1]
+            parts.append(total(seconds, *known, stratum.n_clusters))
+        coding = sum(parts[1:], parts[0]).interval()
         read = self._survey.read_seconds * self._n_items / (self._workers if self._survey.parallel else 1)
         start = self._trials.start_seconds.get(text.partition(":")[0], 0.0) + read
         return Interval(*(max(0.0, x) / self._workers + start for x in (coding.value, coding.low, coding.high)))
-
-
-def _total(stratum: Stratum, numbers: list[int], values: list[float], *, by_items: bool) -> Total:
-    known, known_totals = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)
-    found = total(values, known, known_totals, stratum.n_clusters)
-    return Total(found.value, found.variance + stratum.scatter * found.value**2, found.freedom)
-
-
-def _without_scatter(strata: Sequence[Stratum], made: dict[int, dict[int, Trial]], value: Callable[[Trial], float]) -> Total:
-    """A total that is divided by the number of images, which is known."""
-    parts = []
-    for h, part in made.items():
-        known = strata[h].known(list(part), by_items=True)
-        known_totals = strata[h].known_totals(by_items=True)
-        parts.append(total([value(trial) for trial in part.values()], known, known_totals, strata[h].n_clusters))
-    return sum(parts[1:], parts[0])
 
 
 def _decibels(error: float) -> float:

@@ -150,13 +150,15 @@ def _cluster(group: Group, by_place: dict[int, Seen]) -> Cluster:
 
 
 def interleaved(found: Sequence[Stratum], first: int = 3) -> list[tuple[int, int]]:
-    """All known groups as (stratum, group), in the order in which to measure them: some of each kind, then by size of the kind."""
+    """All known groups as (stratum, group), in the order in which to measure them.
+
+    The first of each kind come before all others, then the second, up to `first` of them; then large kinds come more often.
+    """
     taken = [0] * len(found)
     result: list[tuple[int, int]] = []
 
-    def due(h: int) -> tuple[bool, float]:
-        stratum = found[h]
-        return taken[h] >= first, (taken[h] + 1) / len(stratum.order) / max(stratum.n_pixels, 1.0) ** 0.5
+    def due(h: int) -> tuple[int, float]:
+        return min(taken[h], first), (taken[h] + 1) / max(found[h].n_pixels, 1.0)
 
     while open_ := [h for h in range(len(found)) if taken[h] < len(found[h].order)]:
         h = min(open_, key=due)

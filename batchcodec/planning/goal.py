@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 from batchcodec.planning.forecast import Forecast
 
 LOW, HIGH = 1, 100
+BYTES_FOR_A_DECIBEL = 0.13
+"""About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
+QUALITIES_FOR_A_DECIBEL = 5
+"""About the steps of a codec's quality that a dB takes, where only one was tried."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,22 @@ class Goal:
         """The lower, the better, among archives that are what is asked."""
         return -forecast.mean_psnr.value if self.n_bytes is not None else forecast.n_bytes.value
 
+    def promise(self, tried: Mapping[int, Forecast]) -> float:
+        """The lower, the better: about the logarithm of the bytes that a codec takes at the goal, by the trial next to it."""
+        level = self.psnr if self.psnr is not None else 35.0
+        nearest = min(tried.values(), key=lambda f: abs(f.mean_psnr.value - level))
+        return math.log(nearest.n_bytes.value) + BYTES_FOR_A_DECIBEL * (level - nearest.mean_psnr.value)
+
     def quality(self, tried: Mapping[int, Forecast]) -> int:
-        """The quality to try next: the one that comes to the goal by what was tried, interpolated. It may be among the tried."""
+        """The quality that comes to the goal by what was tried, interpolated; it may be among the tried."""
         if self.lossless:
             return HIGH
         if self.n_bytes is not None:
             points = {
                 q: math.log(f.n_bytes.high if math.isfinite(f.n_bytes.high) else f.n_bytes.value) for q, f in tried.items()
             }
-            return max(LOW, min(HIGH, math.floor(_crossing(points, math.log(self.n_bytes)) + 1e-6)))
+            levels = {q: (value - math.log(self.n_bytes)) / BYTES_FOR_A_DECIBEL for q, value in points.items()}
+            return max(LOW, min(HIGH, math.floor(_crossing(levels, 0.0) + 1e-6)))
         margins = {q: f.mean_psnr.value - f.mean_psnr.low for q, f in tried.items()}
         points = {
             q: f.mean_psnr.value - (margins[q] if self.strict and math.isfinite(margins[q]) else 0.0) for q, f in tried.items()
@@ -62,8 +74,8 @@ def _crossing(points: Mapping[int, float], level: float) -> float:
     """Where values that rise with the quality cross a level, on lines between and beyond the points."""
     qualities = sorted(points)
     if len(qualities) == 1:
-        return qualities[0] + (level - points[qualities[0]]) * 5
-    pairs = list(zip(qualities, qualities[1:], strict=False))
+        return qualities[0] + (level - points[qualities[0]]) * QUALITIES_FOR_A_DECIBEL
+    pairs = list(itertools.pairwise(qualities))
     q0, q1 = next(((a, b) for a, b in pairs if points[b] >= level), pairs[-1])
     slope = max((points[q1] - points[q0]) / (q1 - q0), 1e-3)
     return q0 + (level - points[q0]) / slope

@@ -15,13 +15,13 @@ from batchcodec.preprocess import Preprocess
 CODECS = (
     "hyperprior-1",
     "avif:mosaic=true",
-    "avif",
     "jxl:mosaic=true",
-    "jxl",
     "webp:mosaic=true",
     "jpeg",
+    "avif",
+    "jxl",
 )
-"""What is tried at several qualities, as `comparing.series` reads it."""
+"""What is tried at several qualities, as `comparing.series` reads it; in this order, should the time not be enough for all."""
 LOSSLESS = ("jxl:lossless=true", "webp:lossless=true,mosaic=true", "png", "zstd")
 """What is tried beside that: nothing may be lost, or it shows what that would cost."""
 DEFAULT_SECONDS = 120.0

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,19 @@ from batchcodec.planning.survey import Survey, survey
 from batchcodec.planning.trials import Trials, read_groups
 from batchcodec.registry import Registry, registry
 
-PILOT_GROUPS = 2
+PILOT_GROUPS = 3
 """Of each kind of image, that every codec is tried on."""
 QUALITIES = (25, 50, 75)
-LOOK_PART, READ_PART, PILOT_PART = 0.12, 0.18, 0.65
-"""Parts of the time for headers, for decoding, and after which no codec is tried anew."""
+REFERENCES = ("webp:quality=60,mosaic=true", "zstd")
+"""Quick codecs, of which the first that holds the images is tried on all groups: what others came to goes with it."""
+LOOK_PART, READ_PART = 0.1, 0.12
+"""Parts of the time for headers, and for decoding."""
+REFERENCE_PART = 0.1
+"""The same for the quick codec that is tried on all groups."""
+PILOT_PART, SETTLE_PART, NARROW_PART = 0.45, 0.7, 0.92
+"""Parts of the time until which each codec is tried, and the goal, and the best of them on more groups."""
+FAR = 0.3
+"""Logarithm of the factor in bytes by which a codec is out of the race."""
 PRECISION = 0.01
 """Half of an interval, as a part of the bytes, that is narrow enough."""
 MAX_CONTENDERS = 3
@@ -135,10 +144,12 @@ class _Planning:
             device=options.device,
             model=options.model,
         )
-        self.forecaster = Forecaster(self.survey, self.strata, self.trials, self.workers)
         self.refused: dict[str, str] = {}
         self.notes: list[str] = []
         self._specs = list({cluster.spec: None for stratum in self.strata for cluster in stratum.clusters})
+        self.reference = next((text for text in REFERENCES if self.trials.refusal(text, self._specs) is None), None)
+        self.automatic = self.trials.automatic(self._specs)
+        self.forecaster = Forecaster(self.survey, self.strata, self.trials, self.workers, self.reference)
 
     def _by(self, part: float) -> float:
         return self.started + part * self.options.seconds
@@ -146,15 +157,19 @@ class _Planning:
     # ---- trying
 
     def report(self) -> PlanReport:
-        lossless = self._fitting(self.options.lossless)
-        families = [text for text in self._fitting(self.options.codecs)]
+        lossless, families = self._fitting(self.options.lossless), self._fitting(self.options.codecs)
         pilot = self._pilot()
-        automatic = self._automatic(pilot)
-        goal = self._goal(automatic)
+        self._try([(self.automatic, number) for number in pilot[: len(self.strata)]], self.deadline, "pack without --codec")
+        goal = self._goal(self.forecaster.forecast(self.automatic))
         chosen = {} if goal.lossless else self._chosen(families, goal, pilot)
-        self._try([(text, number) for text in lossless for number in pilot], self._by(PILOT_PART + 0.1), "lossless codecs")
+        once = pilot if goal.lossless else pilot[: len(self.strata)]
+        self._try([(text, number) for number in once for text in lossless], self._by(SETTLE_PART), "lossless codecs")
         best = self._refined(goal, chosen, lossless)
-        return self._reported(goal, chosen, lossless, automatic, best)
+        self._rates(goal, chosen, pilot)
+        untried = [] if goal.lossless else [family for family in families if family not in chosen]
+        if untried:
+            self.notes.append(f"the time was not enough to try {', '.join(untried)}: take more --minutes")
+        return self._reported(goal, chosen, lossless, best)
 
     def _fitting(self, texts: Sequence[str]) -> list[str]:
         """Those that hold all images."""
@@ -184,11 +199,6 @@ class _Planning:
                 self.trials.warm_up(text)
         return self.trials.run(tasks, deadline, lambda done, total: self.progress(what, done / total))
 
-    def _automatic(self, pilot: list[int]) -> Forecast | None:
-        """What `pack` without --codec comes to."""
-        self._try([("auto", number) for number in pilot], self.deadline, "pack without --codec")
-        return self.forecaster.forecast("auto")
-
     def _goal(self, automatic: Forecast | None) -> Goal:
         options = self.options
         if options.target_bytes is not None:
@@ -204,36 +214,54 @@ class _Planning:
 
     def _tried(self, family: str) -> dict[int, Forecast]:
         """Forecasts of a codec by quality."""
-        found = {quality: self.forecaster.forecast(self._text(family, quality)) for quality in range(1, 101)}
+        texts = {text for text, _ in self.trials.made}
+        every = {quality: self._text(family, quality) for quality in range(1, 101 if self._has_quality(family) else 2)}
+        found = {quality: self.forecaster.forecast(text) for quality, text in every.items() if text in texts}
         return {quality: forecast for quality, forecast in found.items() if forecast is not None}
 
     def _chosen(self, families: list[str], goal: Goal, pilot: list[int]) -> dict[str, int]:
-        """The quality of each codec that comes to the goal."""
-        middle, low, high = QUALITIES[1], QUALITIES[0], QUALITIES[2]
-        tasks = [(self._text(f, q), n) for q in (middle, low, high) for n in pilot for f in families if self._has_quality(f)]
-        tasks += [(f, n) for n in pilot for f in families if not self._has_quality(f)]
-        if not self._try(tasks, self._by(PILOT_PART), "codecs at three qualities"):
-            self.notes.append("the time was not enough to try all codecs: take more --minutes")
-        chosen: dict[str, int] = {}
-        for _ in range(STEPS):
-            wanted = {}
-            for family in families:
-                tried = self._tried(family) if self._has_quality(family) else {}
-                if tried:
-                    wanted[family] = goal.quality(tried)
-            if not self._try(
-                [(self._text(f, q), n) for n in pilot for f, q in wanted.items()], self._by(PILOT_PART), "the goal"
-            ):
+        """The quality of each codec that was tried which comes to the goal, or nearest to it; the most promising one first.
+
+        All are tried on one group of each kind of image; those that are far behind are left at that.
+        """
+        once, more = pilot[: len(self.strata)], pilot[len(self.strata) :]
+        middle = {family: QUALITIES[1] if self._has_quality(family) else 1 for family in families}
+        self._try([(self._text(f, q), n) for n in once for f, q in middle.items()], self._by(PILOT_PART), "each codec")
+        if self.reference is not None:
+            tasks = [(self.reference, number) for number in range(len(self.trials.held))]
+            self._try(
+                tasks, min(self._by(SETTLE_PART), time.monotonic() + REFERENCE_PART * self.options.seconds), "a quick codec"
+            )
+        for step in range(STEPS):
+            near = self._promising(families, goal)
+            wanted = {family: goal.quality(self._tried(family)) if self._has_quality(family) else 1 for family in near}
+            groups = once if step == 0 else [*once, *more]
+            tasks = [(self._text(f, q), n) for n in groups for f, q in wanted.items()]
+            if all(task in self.trials.made for task in tasks) and step:
                 break
-            if wanted == chosen:
+            if not self._try(tasks, self._by(SETTLE_PART), "the goal"):
                 break
-            chosen = wanted
-        for family in families:
-            tried = self._tried(family) if self._has_quality(family) else {}
-            if tried and chosen.get(family) not in tried:
-                wished = goal.quality(tried)
-                chosen[family] = min(tried, key=lambda q, wished=wished: abs(q - wished))  # type: ignore[misc]
-        return {family: quality for family, quality in chosen.items() if self._tried(family)}
+        chosen = {}
+        for family in self._promising(families, goal, math.inf):
+            tried = self._tried(family)
+            wished = goal.quality(tried) if self._has_quality(family) else next(iter(tried))
+            chosen[family] = min(tried, key=lambda quality, wished=wished: abs(quality - wished))  # type: ignore[misc]
+        return chosen
+
+    def _promising(self, families: list[str], goal: Goal, far: float = FAR) -> list[str]:
+        """Codecs that were tried and are not far behind the best, the best first."""
+        promises = {family: goal.promise(tried) for family in families if (tried := self._tried(family))}
+        best = min(promises.values(), default=0.0)
+        return sorted((f for f, promise in promises.items() if promise <= best + far), key=promises.__getitem__)
+
+    def _rates(self, goal: Goal, chosen: dict[str, int], pilot: list[int]) -> None:
+        """What is left of the time goes to other qualities of the best."""
+        if not goal.lossless:
+            best = sorted((f for f in chosen if self._has_quality(f)), key=lambda f: goal.promise(self._tried(f)))[
+                :MAX_CONTENDERS
+            ]
+            tasks = [(self._text(f, q), n) for f in best for q in (QUALITIES[0], QUALITIES[2]) for n in pilot]
+            self._try(tasks, self.deadline, "other qualities")
 
     def _has_quality(self, family: str) -> bool:
         return len(self.families[family].texts) > 1
@@ -249,7 +277,7 @@ class _Planning:
             best = min(contenders, key=self._rank(goal))
             forecast = self.forecaster.forecast(best)
             family = next((f for f, q in chosen.items() if self._text(f, q) == best), None)
-            if forecast is None or goal.reached(forecast) or family is None or time.monotonic() > self._by(0.95):
+            if forecast is None or goal.reached(forecast) or family is None or time.monotonic() > self._by(NARROW_PART):
                 return best if forecast is not None and goal.reached(forecast) else None
             following = goal.quality(self._tried(family))
             if following == chosen[family]:
@@ -280,25 +308,23 @@ class _Planning:
 
     def _narrow(self, texts: list[str]) -> None:
         """More groups, some at a time, until the intervals are narrow or there is no time."""
-        every = [*texts, "auto"]
+        every = [*texts, self.automatic]
         for number in range(len(self.trials.held)):
             enough = number > len(self._pilot()) and all(
                 forecast.n_bytes.relative <= PRECISION for text in every if (forecast := self.forecaster.forecast(text))
             )
-            if enough or not self._try([(text, number) for text in every], self.deadline, "more groups"):
+            if enough or not self._try([(text, number) for text in every], self._by(NARROW_PART), "more groups"):
                 return
 
     # ---- telling
 
-    def _reported(
-        self, goal: Goal, chosen: dict[str, int], lossless: list[str], automatic: Forecast | None, best: str | None
-    ) -> PlanReport:
-        automatic = self.forecaster.forecast("auto") or automatic
+    def _reported(self, goal: Goal, chosen: dict[str, int], lossless: list[str], best: str | None) -> PlanReport:
+        automatic = self.forecaster.forecast(self.automatic)
         texts = [self._text(family, quality) for family, quality in chosen.items()]
         forecasts = [f for text in texts if (f := self.forecaster.forecast(text))]
         forecasts.sort(key=lambda f: (not goal.reached(f), goal.rank(f)))
         exact = sorted((f for text in lossless if (f := self.forecaster.forecast(text))), key=lambda f: f.n_bytes.value)
-        shown = {f.codec for f in (*forecasts, *exact)} | {"auto"}
+        shown = {f.codec for f in (*forecasts, *exact)} | {self.automatic}
         tried = dict.fromkeys(text for text, _ in self.trials.made if text not in shown)
         others = [f for text in tried if (f := self.forecaster.forecast(text))]
         ranked = sorted((f for f in (*forecasts, *exact) if goal.reached(f)), key=goal.rank)
@@ -331,11 +357,12 @@ class _Planning:
         if best is None:
             return ["nothing that was tried comes to this goal"]
         reasons = []
-        for other in [f for f in ranked if f.codec != best][:1]:
-            reasons.append(f"{other.codec} {self._beside(other.codec, best)}")
+        following = next((forecast.codec for forecast in ranked if forecast.codec != best), None)
+        if following is not None:
+            reasons.append(f"{following} {self._beside(following, best)}")
         if automatic is not None:
-            taken = ", ".join(sorted(self.trials.choice("auto").texts().values()))
-            if taken != best:
+            taken = ", ".join(sorted(set(self.trials.choice(self.automatic).texts().values())))
+            if self.automatic != best:
                 reasons.append(f"pack without --codec would take {taken}, which {self._beside('auto', best)}")
             else:
                 reasons.append("it is what pack takes without --codec")

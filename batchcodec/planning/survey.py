@@ -225,7 +225,7 @@ def survey(
     return Looked(
         _counted(looked, n, surveyor, getattr(dataset, "ignored", 0), forward and not whole),
         joined,
-        1.0 if whole else n / max(1, np.mean([len(block) for block in joined])),
+        1.0 if whole else n * len(joined) / len(looked),
     )
 
 

@@ -124,6 +124,14 @@ class Trials:
             self._choices[text] = CodecChoice(text, model, None, self._plugins, n_pixels=n_pixels, device=self._device)
         return self._choices[text]
 
+    def automatic(self, specs: Iterable[ImageSpec]) -> str:
+        """What `pack` takes without --codec: the text of a codec if it is one for all of these images, else "auto"."""
+        choice = self.choice("auto")
+        for spec in specs:
+            choice.for_spec(spec)
+        texts = set(choice.texts().values())
+        return texts.pop() if len(texts) == 1 else "auto"
+
     def refusal(self, text: str, specs: Iterable[ImageSpec]) -> str | None:
         """Why a codec cannot hold images of these kinds; None if it can."""
         try:
