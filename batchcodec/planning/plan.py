@@ -19,7 +19,7 @@ from batchcodec.choice import CodecChoice
 from batchcodec.comparing.series import parse_series
 from batchcodec.errors import EmptyDatasetError
 from batchcodec.pack import PackOptions
-from batchcodec.planning.estimate import CONFIDENCE, Interval
+from batchcodec.planning.estimate import CONFIDENCE
 from batchcodec.planning.forecast import Forecast, Forecaster
 from batchcodec.planning.frame import interleaved, strata
 from batchcodec.planning.goal import Goal
@@ -369,18 +369,21 @@ class _Planning:
         return reasons
 
     def _beside(self, text: str, best: str) -> str:
-        """`would be 5.1 % larger (3.0 to 7.2 %)`."""
+        """How much larger it would be, in words: by groups that both were tried on, where there are some."""
         base, forecast = self.forecaster.forecast(best), self.forecaster.forecast(text)
-        difference = self.forecaster.difference(text, best)
-        if base is None or forecast is None or difference is None:
-            return "was not tried on the same groups"
-        percent = Interval(*(100 * x / base.n_bytes.value for x in (difference.value, difference.low, difference.high)))
-        way = "larger" if percent.value >= 0 else "smaller"
-        low, high = sorted((abs(percent.low), abs(percent.high)))
-        quality = f"at {forecast.mean_psnr.value:.2f} dB"
-        if percent.contains(0.0):
-            return f"would be about as large ({percent.low:+.1f} to {percent.high:+.1f} %) {quality}"
-        return f"would be {abs(percent.value):.1f} % {way} ({low:.1f} to {high:.1f} %) {quality}"
+        if base is None or forecast is None:
+            return "was not tried"
+        quality = f"at {'no loss' if forecast.lossless else f'{forecast.mean_psnr.value:.2f} dB'}"
+        found = self.forecaster.difference(text, best)
+        if found is None or not math.isfinite(found.low):  # too few groups for an interval
+            part = forecast.n_bytes.value / base.n_bytes.value - 1
+            return f"would be about {abs(part):.0%} {'larger' if part >= 0 else 'smaller'} {quality}"
+        value, low, high = (100 * x / base.n_bytes.value for x in (found.value, found.low, found.high))
+        if low <= 0 <= high:
+            return f"would be about as large ({low:+.1f} to {high:+.1f} %) {quality}"
+        near, far = sorted((abs(low), abs(high)))
+        way = "larger" if value > 0 else "smaller"
+        return f"would be {abs(value):.1f} % {way} ({near:.1f} to {far:.1f} %) {quality}"
 
     def _limits(self) -> list[str]:
         survey, notes = self.survey, []

@@ -85,7 +85,8 @@ def image_spec(stream: BinaryIO) -> ImageSpec | None:
     try:
         with quiet(), _open(stream) as image:
             channels = _HEADER_CHANNELS.get((image.format or "", image.mode))
-            raw = image.tile[0][3] if image.tile else image.mode
+            tile: Any = next(iter(getattr(image, "tile", ())), None)
+            raw = image.mode if tile is None else tile[3]
             deep = "16" in str(raw) or (image.format == "PNG" and not isinstance(raw, str))
             if channels is None or deep or "transparency" in image.info or getattr(image, "is_animated", False):
                 return None
