@@ -71,13 +71,27 @@ ALLOWED: dict[str, set[str]] = {
     "archive.scan": {"archive.found", "archive.index", "archive.wire"},
     "archive.recovery": {"types"} | {f"archive.{m}" for m in ("columns", "directory", "found", "scan", "wire")},
     "archive.copying": {"archive.found", "archive.scan", "archive.wire"},
+    "sampling": CONTRACTS | {"registry"},
+    "comparing.curves": {"errors"},
+    "comparing.series": {"errors", "registry"},
+    "comparing.measuring": CONTRACTS | {"comparing.curves", "metrics", "opening", "pack", "preprocess", "registry"},
+    "comparing.kept": {"disk", "errors", "journal", "comparing.curves"},
+    "planning.estimate": set(),
+    "planning.order": set(),
+    "planning.survey": {"errors", "types", "preprocess", "planning.order"},
+    "planning.frame": {"codec", "types", "packing.grouping"} | {f"planning.{m}" for m in ("estimate", "order", "survey")},
+    "planning.goal": {"planning.forecast"},
     "checking.findings": set(),
     "checking.decoding": {"codec", "errors", "types", "checking.findings", "registry"}
     | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_train", "console"}
+COMMAND_LINE = {
+    "cli",
+    *(f"cli_{name}" for name in ("bench", "care", "combine", "compare", "options", "plan", "train")),
+    "console",
+}
 
 
 def _modules(root: Path) -> dict[str, Path]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchcodec.planning.forecast import Forecast
 
 LOW, HIGH = 1, 100
+NEAR_DECIBELS, NEAR_BYTES = 0.7, 1.15
 BYTES_FOR_A_DECIBEL = 0.13
 """About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
 QUALITIES_FOR_A_DECIBEL = 5
@@ -42,6 +43,15 @@ class Goal:
             return True
         low = forecast.mean_psnr.low if self.strict and math.isfinite(forecast.mean_psnr.low) else forecast.mean_psnr.value
         return low >= self.psnr
+
+    def nearly(self) -> Goal:
+        """A goal that is reached by what comes near to this one."""
+        return replace(
+            self,
+            psnr=None if self.psnr is None else self.psnr - NEAR_DECIBELS,
+            n_bytes=None if self.n_bytes is None else self.n_bytes * NEAR_BYTES,
+            strict=False,
+        )
 
     def rank(self, forecast: Forecast) -> float:
         """The lower, the better, among archives that are what is asked."""

@@ -39,6 +39,8 @@ REFERENCE_PART = 0.1
 """The same for the quick codec that is tried on all groups."""
 PILOT_PART, SETTLE_PART, NARROW_PART = 0.45, 0.7, 0.92
 """Parts of the time until which each codec is tried, and the goal, and the best of them on more groups."""
+ABOUT = 0.1
+"""dB that are as good as none, where the goal is the quality that `pack` has by itself."""
 FAR = 0.3
 """Logarithm of the factor in bytes by which a codec is out of the race."""
 PRECISION = 0.01
@@ -207,7 +209,7 @@ class _Planning:
             return Goal(psnr=options.min_psnr, strict=True)
         if options.min_psnr is not None or automatic is None or automatic.lossless:
             return Goal(lossless=True)
-        return Goal(psnr=automatic.mean_psnr.value)
+        return Goal(psnr=automatic.mean_psnr.value - ABOUT)
 
     def _text(self, family: str, quality: int) -> str:
         return parse_series(family, (quality,), self.plugins).texts[0]
@@ -267,48 +269,60 @@ class _Planning:
         return len(self.families[family].texts) > 1
 
     def _refined(self, goal: Goal, chosen: dict[str, int], lossless: list[str]) -> str | None:
-        """Try the best on more groups; the text of the best of all."""
-        while True:
-            texts = [self._text(family, quality) for family, quality in chosen.items()] + lossless
-            contenders = self._contenders(goal, texts)
+        """Try the best on more groups; the text of the best of all that come to the goal."""
+        pilot = self._pilot()
+        for _ in range(STEPS):  # first those that are near the goal are brought to it
+            near = [family for family in chosen if self._is_near(goal, self._text(family, chosen[family]))]
+            moved = [self._brought(goal, chosen, family, pilot, SETTLE_PART) for family in near[:MAX_CONTENDERS]]
+            if not any(moved):
+                break
+        self._narrow(self._contenders(goal, chosen, lossless))
+        for _ in range(STEPS):  # what more groups say may be a little less
+            contenders = self._contenders(goal, chosen, lossless)
             if not contenders:
                 return None
-            self._narrow(contenders)
-            best = min(contenders, key=self._rank(goal))
+            best = contenders[0]
             forecast = self.forecaster.forecast(best)
+            if forecast is not None and goal.reached(forecast):
+                return best
             family = next((f for f, q in chosen.items() if self._text(f, q) == best), None)
-            if forecast is None or goal.reached(forecast) or family is None or time.monotonic() > self._by(NARROW_PART):
-                return best if forecast is not None and goal.reached(forecast) else None
-            following = goal.quality(self._tried(family))
-            if following == chosen[family]:
-                following += -1 if goal.n_bytes is not None else 1
-            if not 1 <= following <= 100:
-                return None
-            chosen[family] = following
-            self._try([(self._text(family, following), n) for n in self._pilot()], self.deadline, "the goal")
+            groups = [number for text, number in self.trials.made if text == best]
+            if family is None or not self._brought(goal, chosen, family, groups, 1.0):
+                break
+        reaching = [
+            t for t in self._contenders(goal, chosen, lossless) if (f := self.forecaster.forecast(t)) and goal.reached(f)
+        ]
+        return reaching[0] if reaching else None
 
-    def _rank(self, goal: Goal) -> Callable[[str], float]:
-        def rank(text: str) -> float:
-            forecast = self.forecaster.forecast(text)
-            return float("inf") if forecast is None else goal.rank(forecast)
+    def _is_near(self, goal: Goal, text: str) -> bool:
+        forecast = self.forecaster.forecast(text)
+        return forecast is not None and goal.nearly().reached(forecast) and not goal.reached(forecast)
 
-        return rank
+    def _brought(self, goal: Goal, chosen: dict[str, int], family: str, groups: list[int], part: float) -> bool:
+        """Change the quality of a codec by a step towards the goal; whether it was tried on these groups in time."""
+        if not self._has_quality(family):
+            return False
+        following = goal.quality(self._tried(family))
+        if following == chosen[family]:
+            following += -1 if goal.n_bytes is not None else 1
+        text = self._text(family, max(1, min(100, following)))
+        if not 1 <= following <= 100 or not self._try([(text, number) for number in groups], self._by(part), "the goal"):
+            return False
+        chosen[family] = following
+        return True
 
-    def _contenders(self, goal: Goal, texts: list[str]) -> list[str]:
-        """The best few that come to the goal, or nearly do: more groups will tell."""
+    def _contenders(self, goal: Goal, chosen: dict[str, int], lossless: list[str]) -> list[str]:
+        """The best few that come to the goal, or nearly do, the best first. What `pack` takes by itself may be one."""
+        texts = [self._text(family, quality) for family, quality in chosen.items()] + lossless
+        texts += [] if self.automatic in texts else [self.automatic]
         found = [(text, forecast) for text in texts if (forecast := self.forecaster.forecast(text)) is not None]
-        near = Goal(
-            psnr=None if goal.psnr is None else goal.psnr - 0.5,
-            n_bytes=None if goal.n_bytes is None else goal.n_bytes * 1.1,
-            lossless=goal.lossless,
-        )
-        fitting = [(text, forecast) for text, forecast in found if near.reached(forecast)]
+        fitting = [(text, forecast) for text, forecast in found if goal.nearly().reached(forecast)]
         fitting.sort(key=lambda pair: goal.rank(pair[1]))
         return [text for text, _ in fitting[:MAX_CONTENDERS]]
 
     def _narrow(self, texts: list[str]) -> None:
         """More groups, some at a time, until the intervals are narrow or there is no time."""
-        every = [*texts, self.automatic]
+        every = list(dict.fromkeys([*texts, self.automatic]))
         for number in range(len(self.trials.held)):
             enough = number > len(self._pilot()) and all(
                 forecast.n_bytes.relative <= PRECISION for text in every if (forecast := self.forecaster.forecast(text))

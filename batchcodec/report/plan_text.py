@@ -67,7 +67,7 @@ def goal_text(goal: Goal) -> str:
         return f"At most {size(goal.n_bytes)}"
     if goal.strict:
         return f"At least {goal.psnr:.2f} dB"
-    return f"About the quality that pack has without options, {goal.psnr:.2f} dB"
+    return f"About the quality that pack has without options, at least {goal.psnr:.2f} dB"
 
 
 def _cells(forecast: Forecast, report: PlanReport) -> list[str]:
