@@ -6,14 +6,12 @@ Reports go to stdout, progress and warnings to stderr. With `--json` stdout is o
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import io
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -51,10 +49,11 @@ from batchcodec.cli_options import (
     selecting,
 )
 from batchcodec.cli_plan import plan_command
+from batchcodec.cli_report import report_command
 from batchcodec.cli_train import train_command
 from batchcodec.console import Group, examples, output
 from batchcodec.dataset import FormatOptions
-from batchcodec.errors import BatchcodecError, OptionError
+from batchcodec.errors import BatchcodecError
 from batchcodec.fit import parse_time
 from batchcodec.pack import PackOptions, PackStatus, pack
 from batchcodec.registry import registry
@@ -247,54 +246,14 @@ def _unpack(
     output.result(report, text.unpack_text(report))
 
 
-@app.command(
+app.command(
     "report",
     epilog=examples(
-        "report out.cpack --against ./images", "report out.cpack --against ./images --figure out.png --csv out.csv"
+        "report out.cpack --against ./images",
+        "report out.cpack --against ./images --html report.html",
+        "report q40.cpack q60.cpack q80.cpack --against ./images --html report.html",
     ),
-)
-def _report(
-    archive: ArchiveArgument,
-    against: Annotated[Path | None, typer.Option(help="The dataset that was packed, to measure quality.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Write a PNG of originals over reconstructions.")] = None,
-    figure_items: Annotated[int, typer.Option(min=1, max=100, help="Images in the figure.")] = 10,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row for each image.")] = None,
-    format_id: FormatOption = None,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
-    quiet: QuietFlag = False,
-    progress: ProgressFlag = None,
-) -> None:
-    """Say where the bytes are and, against the source, how good the images are."""
-    from batchcodec.report.figure import draw_figure
-    from batchcodec.report.quality import report
-
-    output.configure(json=as_json, quiet=quiet, progress=progress)
-    for option, path in (("figure", figure), ("csv", csv_file)):
-        if path is not None and against is None:
-            raise OptionError(option, str(path), "--against SOURCE beside it")
-        if path is not None and path.exists() and not force:
-            raise OptionError(option, str(path), "a file that does not exist yet, or --force")
-    with output.bar(None, "image") as bar:
-        found = report(archive, against, format_id=format_id, progress=counting(bar))
-    if csv_file is not None:
-        _write_csv(csv_file, found.items)
-    if figure is not None and against is not None:
-        draw_figure(archive, against, figure, n_items=figure_items, format_id=format_id)
-    output.result({"info": found.info, "quality": found.quality}, text.report_text(found))
-
-
-def _write_csv(path: Path, items: list[Any]) -> None:
-    """One row for each image."""
-    from batchcodec.atomic import write_atomically
-    from batchcodec.report.quality import ItemQuality
-
-    buffer = io.StringIO()
-    names = [f.name for f in dataclasses.fields(ItemQuality)]
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([getattr(item, name) for name in names] for item in items)
-    write_atomically(path, buffer.getvalue().encode())
+)(report_command)
 
 
 @app.command("info")

@@ -51,7 +51,7 @@ def compare_command(
     ] = None,
     images: Annotated[int, typer.Option(help="Images of the sample, drawn at random.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    ssim: Annotated[bool, typer.Option("--ssim/--no-ssim", help="Measure SSIM.")] = True,
+    ssim: Annotated[bool, typer.Option("--ssim/--no-ssim", help="Measure SSIM and MS-SSIM.")] = True,
     group: Annotated[
         int | None, typer.Option(help="Images of a group, the unit of random access.", show_default="about 1 megapixel")
     ] = None,

@@ -14,7 +14,7 @@ from batchcodec.archive.reader import Archive
 from batchcodec.archive.recovery import name_key
 from batchcodec.errors import ItemError
 from batchcodec.registry import Registry
-from batchcodec.report.quality import Originals, recorded_options
+from batchcodec.report.originals import Originals, recorded_options
 from batchcodec.types import Item, Pixels
 
 MAX_LISTED = 100

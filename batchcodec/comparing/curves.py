@@ -27,7 +27,7 @@ class Point:
         encode_seconds: in the codec.
         decode_seconds: reading all items from the closed archive.
         mean_ssim: mean over images; None where it was not measured.
-        mean_ms_ssim: the same for multi-scale SSIM, over the images that are large enough for it.
+        mean_ms_ssim: the same for MS-SSIM.
     """
 
     codec: str

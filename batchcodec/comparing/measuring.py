@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from batchcodec import metrics
 from batchcodec.comparing.curves import Point
@@ -19,6 +20,8 @@ from batchcodec.pack import PackOptions, pack
 from batchcodec.preprocess import Preprocess
 from batchcodec.registry import Registry
 from batchcodec.types import Pixels
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def measure(
         codec: what the curve is called; by default the codec's id, with "mosaic" where it makes them.
         setting: what the point is called; by default the options of the text.
         workers: groups coded at once.
-        structural: measure SSIM too.
+        structural: measure SSIM and MS-SSIM too.
         clock: of decoding, in seconds.
         folder: where the archive is for the moment; by default the system's folder for such files.
 
@@ -112,20 +115,22 @@ def measure(
         encode_seconds=packed.seconds.encode,
         decode_seconds=decode_seconds,
         mean_ssim=float(found.ssim.mean()) if structural else None,
+        mean_ms_ssim=float(found.ms_ssim.mean()) if structural else None,
     )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Of each item [N]: the MSE as a part of the peak's square, and SSIM where it was asked for."""
+    """Of each item [N]: the MSE as a part of the peak's square, and where they were asked for SSIM and MS-SSIM."""
 
-    error: metrics.Floats
-    ssim: metrics.Floats
+    error: Floats
+    ssim: Floats
+    ms_ssim: Floats
 
 
 def _decoded(path: Path, subject: Subject, structural: bool, clock: Callable[[], float]) -> tuple[_Found, float]:
     """What the archive decodes to, measured, and the seconds of decoding by the clock."""
-    found = _Found(*(np.full(len(subject.images), np.nan) for _ in range(2)))
+    found = _Found(*(np.full(len(subject.images), np.nan) for _ in range(3)))
     seconds = 0.0
     with open_archive(path) as archive:
         groups = archive.groups()
@@ -137,6 +142,10 @@ def _decoded(path: Path, subject: Subject, structural: bool, clock: Callable[[],
                 return found, seconds
             for index, item in group:
                 original, decoded = subject.images[index][None], item.pixels[None]
-                found.error[index] = metrics.mse(original, decoded)[0] / float(np.iinfo(original.dtype).max) ** 2
+                peak = float(np.iinfo(original.dtype).max)
                 if structural:
-                    found.ssim[index] = metrics.ssim(original, decoded)[0]
+                    measures = metrics.measure(original, decoded)
+                    found.ssim[index], found.ms_ssim[index] = measures.ssim[0], measures.ms_ssim[0]
+                    found.error[index] = measures.mse[0] / peak**2
+                else:
+                    found.error[index] = metrics.mse(original, decoded)[0] / peak**2

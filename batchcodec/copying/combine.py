@@ -25,7 +25,7 @@ from batchcodec.errors import CorruptArchiveError, DuplicateNameError, ItemError
 from batchcodec.names import check_name
 from batchcodec.pack import PackOptions, PackStatus, pack
 from batchcodec.registry import registry
-from batchcodec.report.quality import recorded_options, recorded_preprocess
+from batchcodec.report.originals import recorded_options, recorded_preprocess
 
 
 @dataclass(frozen=True)

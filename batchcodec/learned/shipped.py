@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from batchcodec.errors import ModelError
 from batchcodec.learned import model_file
@@ -82,6 +83,23 @@ def find_stored(sha256: str, name: str) -> bytes:
         model=name,
         sha256=sha256,
     )
+
+
+def find_training(sha256: str) -> tuple[str, dict[str, Any]] | None:
+    """File name and record of the training of the model with this hash, if one of the folders has its file.
+
+    An archive holds what decoding needs, and nothing of how it was trained.
+    """
+    for path in _files():
+        try:
+            tensors, document = model_file.parse(model_file.read(path))
+            stored = model_file.without_encoder(tensors, document)
+        except ModelError:
+            continue
+        training = document.get("training")
+        if hashlib.sha256(stored).hexdigest() == sha256 and isinstance(training, dict):
+            return path.name, training
+    return None
 
 
 def _is_name(text: str) -> bool:

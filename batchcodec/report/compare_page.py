@@ -80,16 +80,13 @@ def _table(report: CompareReport) -> str:
         "decode ms",
     ]
     points = [point for curve in report.curves for point in curve.points]
-    multi = any(point.mean_ms_ssim is not None for point in points)
     rows: list[list[Cell]] = []
     for p in points:
         row: list[Cell] = [p.codec, p.setting, number(p.bytes_per_item, 1)]
         row += [number(with_weights(p, report.n_dataset).bytes_per_item, 1), number(p.bits_per_pixel, 4)]
         row += [number(math.inf if value >= LOSSLESS_PSNR else value, 2) for value in (p.mean_psnr, p.pooled_psnr)]
-        row += [number(p.mean_ssim, 4), *([number(p.mean_ms_ssim, 4)] if multi else [])]
+        row += [number(p.mean_ssim, 4), number(p.mean_ms_ssim, 4)]
         rows.append([*row, *(number(1000 * s / p.n_items, 2) for s in (p.encode_seconds, p.decode_seconds))])
-    if multi:
-        head.insert(8, "MS-SSIM")
     return data_table(head, rows, caption="Each archive, measured on the sample; milliseconds for one image")
 
 
@@ -103,6 +100,7 @@ def draw_curves(report: CompareReport, target: Path) -> None:
     check_picture(target)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     drawing = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(drawing)
@@ -114,6 +112,8 @@ def draw_curves(report: CompareReport, target: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlabel(f"bytes per image, weights spread over {report.n_dataset:,} images")
     axes.set_ylabel("mean PSNR, dB")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     axes.grid(visible=True, which="both", alpha=0.25)
     if axes.lines:
         axes.legend()

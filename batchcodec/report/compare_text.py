@@ -29,7 +29,19 @@ CSV_HEAD = (
 def compare_text(report: CompareReport) -> str:
     """A row for each archive, then one for each codec."""
     heavy = any(point.weight_bytes for curve in report.curves for point in curve.points)
-    head = ["codec", "setting", "B/image", *(["+ weights"] if heavy else []), "bpp", "dB", "pooled", "SSIM", "enc ms", "dec ms"]
+    head = [
+        "codec",
+        "setting",
+        "B/image",
+        *(["+ weights"] if heavy else []),
+        "bpp",
+        "dB",
+        "pooled",
+        "SSIM",
+        "MS-SSIM",
+        "enc ms",
+        "dec ms",
+    ]
     rows = [_cells(point, report.n_dataset, heavy) for curve in report.curves for point in curve.points]
     lines = [
         f"{report.n_images:,} of {report.n_dataset:,} images of {printable(report.source)}, seed {report.seed}: "
@@ -76,7 +88,7 @@ def _cells(point: Point, n_dataset: int, heavy: bool) -> list[str]:
         *([f"{together:,.1f}"] if heavy else []),
         f"{point.bits_per_pixel:.4f}",
         *decibels(point),
-        "" if point.mean_ssim is None else f"{point.mean_ssim:.4f}",
+        *("" if value is None else f"{value:.4f}" for value in (point.mean_ssim, point.mean_ms_ssim)),
         f"{1000 * point.encode_seconds / point.n_items:,.2f}",
         f"{1000 * point.decode_seconds / point.n_items:,.2f}",
     ]

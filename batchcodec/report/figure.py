@@ -10,7 +10,7 @@ from batchcodec.atomic import write_atomically
 from batchcodec.errors import InputError, OutputError
 from batchcodec.opening import open_archive
 from batchcodec.registry import Registry, registry
-from batchcodec.report.quality import Originals
+from batchcodec.report.originals import Originals
 from batchcodec.report.text import printable
 from batchcodec.types import Pixels
 

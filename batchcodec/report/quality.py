@@ -1,91 +1,44 @@
-"""Quality of an archive against the dataset that it was packed from."""
+"""An archive against the dataset that it was packed from: decoded and measured group by group, on several threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from batchcodec import metrics
 from batchcodec.archive.reader import Archive
-from batchcodec.dataset import FormatOptions
-from batchcodec.errors import ArchiveError, InputError, ItemError, OptionError
+from batchcodec.errors import InputError, OptionError
+from batchcodec.metrics import Measures
 from batchcodec.opening import open_archive
-from batchcodec.preprocess import Preprocess, parse_size
+from batchcodec.parallel import cores, in_order
 from batchcodec.registry import Registry, registry
 from batchcodec.report.info import ArchiveInfo, describe
-from batchcodec.types import JSON, Item
+from batchcodec.report.measured import ItemQuality, ItemTable, Quality, summarise
+from batchcodec.report.originals import Originals
+from batchcodec.types import ImageSpec, Item, Pixels
 
-N_WORST = 10
-
-
-@dataclass(frozen=True)
-class ItemQuality:
-    """One item against its original. PSNR in dB, inf for equal pixels."""
-
-    index: int
-    name: str
-    label: str | None
-    width: int
-    height: int
-    channels: int
-    psnr: float
-    ssim: float
-    max_error: int
-    mse: float
-
-
-@dataclass(frozen=True)
-class LabelQuality:
-    """Items of one label."""
-
-    label: str | None
-    n_items: int
-    mean_psnr: float
-    min_psnr: float
-    mean_ssim: float
-
-
-@dataclass(frozen=True)
-class Quality:
-    """All items against their originals.
-
-    Attributes:
-        mean_psnr: mean over items, in dB; an item without error counts `metrics.LOSSLESS_PSNR`.
-        pooled_psnr: of the mean squared error over all samples.
-        p5_psnr: 5th percentile over items.
-        n_equal: items without any error.
-        max_error: largest error of a sample anywhere, in steps.
-        missing: items of the archive that the dataset does not have (or cannot read), by name.
-        worst: the items of lowest PSNR.
-    """
-
-    n_items: int
-    mean_psnr: float
-    pooled_psnr: float
-    min_psnr: float
-    p5_psnr: float
-    median_psnr: float
-    mean_ssim: float
-    min_ssim: float
-    mean_mse: float
-    max_error: int
-    n_equal: int
-    missing: list[str]
-    labels: list[LabelQuality]
-    worst: list[ItemQuality]
+__all__ = ["ItemQuality", "ItemTable", "Originals", "Quality", "Report", "report", "summarise"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Sizes, and quality where a dataset to compare with was given. `items` is in the order of the dataset."""
+    """Sizes, and quality where a dataset to compare with was given.
+
+    Attributes:
+        info: what is in the archive, and where its bytes are.
+        quality: statistics; None without a dataset.
+        items: what was measured of each item, in the order of the dataset; empty without one.
+        n_rounded: groups of an inexact codec that did not decode to the very pixels that were packed, but within rounding.
+    """
 
     info: ArchiveInfo
     quality: Quality | None
-    items: list[ItemQuality]
+    items: Sequence[ItemQuality]
+    n_rounded: int = 0
 
 
 def report(
@@ -93,157 +46,118 @@ def report(
     against: Path | str | None = None,
     *,
     format_id: str | None = None,
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
     plugins: Registry | None = None,
 ) -> Report:
     """Describe an archive and, with `against`, compare each item with its original.
 
-    The originals are read and preprocessed as the archive says they were when it was packed.
+    The originals are read and preprocessed as the archive says they were when it was packed. In memory are a few groups of
+    pixels, and of each item its name and some numbers.
+
+    Args:
+        path: the archive.
+        against: the dataset.
+        format_id: of the dataset; by default recognised.
+        workers: threads that decode and measure; 0 is one for each core.
+        progress: called with the items that are done, and their number.
+        plugins: what reads the dataset.
 
     Raises:
         ArchiveError: the archive cannot be read.
         InputError: the dataset cannot be read, or has none of the archive's items.
+        OptionError: a bad number of workers.
     """
-    with open_archive(path) as archive:
+    if not 0 <= workers <= 256:
+        raise OptionError("workers", workers, "0 (all cores) to 256")
+    with open_archive(path, strict=True) as archive:
         about = describe(archive)
         if against is None:
             return Report(about, None, [])
         originals = Originals(archive, Path(against), format_id, plugins or registry())
-        items: list[ItemQuality] = []
-        missing: list[str] = []
+        parts: list[_Measured] = []
         done = 0
-        for group in archive.groups():
-            pairs: list[tuple[int, Item, Item]] = []
-            for index, decoded in group:
-                original = originals.find(index, decoded.name)
-                if original is None or original.pixels.shape != decoded.pixels.shape:
-                    missing.append(decoded.name)
-                else:
-                    pairs.append((index, original, decoded))
-            if pairs:
-                items += _measure(pairs)
-            done += len(group)
+        for part in _measured(archive, originals, workers or cores()):
+            parts.append(part)
+            done += len(part.indices) + len(part.missing)
             if progress:
                 progress(done, len(archive))
-        if not items:
+        if not any(len(part.indices) for part in parts):
             raise InputError(against, f"it has none of the {len(archive)} items of {path}, in the size that was packed")
-        items.sort(key=lambda item: item.index)
-        return Report(about, summarise(items, missing), items)
+        items = _gathered(archive, parts)
+        missing = [archive.names[index] for part in parts for index in part.missing]
+        return Report(about, summarise(items, missing), items, len(archive.rounded_groups))
 
 
-class Originals:
-    """The items that an archive was packed from, preprocessed in the same way."""
+@dataclass(frozen=True)
+class _Measured:
+    """A group: places in the dataset of the items that were compared and of those that were not."""
 
-    def __init__(self, archive: Archive, source: Path, format_id: str | None, plugins: Registry) -> None:
-        self.source = source
-        self._dataset: Sequence[Item] = plugins.format_of(source, recorded_options(archive.meta), format_id).read(source)
-        self._preprocess = recorded_preprocess(archive)
-        self._index_of: dict[str, int] | None = None
-
-    def find(self, index: int, name: str) -> Item | None:
-        """The original of an item, most likely at the same place; None when it is missing or cannot be read."""
-        item = self._read(index) if index < len(self._dataset) else None
-        if item is None or item.name != name:
-            place = self._places().get(name)
-            item = None if place is None else self._read(place)
-        return None if item is None else self._preprocess(item)
-
-    def _places(self) -> dict[str, int]:
-        """Place of each name, for datasets that have changed since, or of which items were skipped."""
-        if self._index_of is None:
-            self._index_of = {}
-            for i in range(len(self._dataset)):
-                if (item := self._read(i)) is not None:
-                    self._index_of.setdefault(item.name, i)
-        return self._index_of
-
-    def _read(self, index: int) -> Item | None:
-        try:
-            return self._dataset[index]
-        except ItemError:
-            return None
+    spec: ImageSpec
+    indices: npt.NDArray[np.int64]
+    missing: list[int]
+    measures: Measures
 
 
-def recorded_options(meta: dict[str, JSON]) -> FormatOptions:
-    """How the dataset was read when it was packed."""
-    recorded = meta.get("format_options")
-    known = FormatOptions.__dataclass_fields__
-    if not isinstance(recorded, dict):
-        return FormatOptions()
-    # The record is a stranger's: what has another type than its default is left out.
-    options: dict[str, Any] = {
-        key: value for key, value in recorded.items() if key in known and isinstance(value, bool if key == "metadata" else str)
-    }
-    return FormatOptions(**options)
+def _measured(archive: Archive, originals: Originals, workers: int) -> Iterator[_Measured]:
+    """All groups, in order. The threads decode, measure and, where the dataset allows that, read originals."""
+    names = archive.names  # once, and before the threads start
+
+    def read(group: int) -> list[Item | None]:
+        return [originals.find(index, names[index]) for index in archive.group_indices(group).tolist()]
+
+    def tasks() -> Iterator[tuple[int, list[Item | None] | None]]:
+        for group in range(archive.n_groups):
+            yield group, None if originals.parallel else read(group)
+
+    def work(task: tuple[int, list[Item | None] | None]) -> _Measured:
+        group, found = task
+        decoded = archive.decode_group(group, keep=False)
+        return _compared(archive.group_indices(group), decoded, read(group) if found is None else found)
+
+    def n_bytes(task: tuple[int, object]) -> int:
+        return 2 * archive.group_head(task[0]).spec.n_bytes  # decoded and original pixels
+
+    return in_order(work, tasks(), workers=workers if workers > 1 else 0, size=n_bytes)
 
 
-def recorded_preprocess(archive: Archive) -> Preprocess:
-    """What was done to the items when they were packed."""
-    recorded: Any = archive.meta.get("preprocess", {})
-    try:
-        return Preprocess(
-            parse_size(str(recorded.get("size", "native"))),
-            *(recorded[key] for key in ("resample", "fit", "mode") if key in recorded),
-        )
-    except (AttributeError, OptionError) as exc:
-        raise ArchiveError(archive.path, f"its record of the preprocessing cannot be read: {exc}") from exc
+def _compared(indices: npt.NDArray[np.int64], decoded: Pixels, found: list[Item | None]) -> _Measured:
+    """A group against its originals; those of another shape or type count as missing."""
+    spec = ImageSpec.of(decoded[0])
+    kept = [i for i, item in enumerate(found) if item is not None and ImageSpec.of(item.pixels) == spec]
+    original = np.empty((len(kept), *spec.shape), spec.dtype)
+    for row, i in enumerate(kept):
+        original[row] = found[i].pixels  # type: ignore[union-attr]  # those that are None were left out
+    pixels = decoded if len(kept) == len(decoded) else decoded[kept]
+    missing = np.delete(indices, kept).tolist()
+    return _Measured(spec, indices[kept], missing, metrics.measure(original, pixels))
 
 
-def _measure(pairs: Sequence[tuple[int, Item, Item]]) -> list[ItemQuality]:
-    """Quality of (place, original, decoded) of one shape."""
-    original = np.stack([pair[1].pixels for pair in pairs])
-    decoded = np.stack([pair[2].pixels for pair in pairs])
-    error = metrics.mse(original, decoded)
-    psnr = metrics.psnr_of_mse(error, float(np.iinfo(original.dtype).max))
-    ssim, largest = metrics.ssim(original, decoded), metrics.max_error(original, decoded)
-    height, width, channels = original.shape[1:]
-    return [
-        ItemQuality(
-            index=index,
-            name=item.name,
-            label=item.label,
-            width=width,
-            height=height,
-            channels=channels,
-            psnr=float(psnr[k]),
-            ssim=float(ssim[k]),
-            max_error=int(largest[k]),
-            mse=float(error[k]),
-        )
-        for k, (index, item, _) in enumerate(pairs)
-    ]
+def _gathered(archive: Archive, parts: Sequence[_Measured]) -> ItemTable:
+    """The columns of all groups as one table, in the order of the dataset."""
+    numbers: dict[ImageSpec, int] = {}
+    for part in parts:
+        if len(part.indices):
+            numbers.setdefault(part.spec, len(numbers))
+    kinds = np.concatenate([np.full(len(part.indices), numbers.get(part.spec, 0)) for part in parts])
+    indices = np.concatenate([part.indices for part in parts])
+    order = np.argsort(indices)
+    indices, names = indices[order], archive.names
 
+    def column(name: str) -> npt.NDArray[np.float64]:
+        values: npt.NDArray[np.float64] = np.concatenate([getattr(part.measures, name) for part in parts])[order]
+        return values
 
-def summarise(items: list[ItemQuality], missing: list[str]) -> Quality:
-    """Statistics over items (at least one)."""
-    psnr = np.minimum([item.psnr for item in items], metrics.LOSSLESS_PSNR)
-    ssim = np.array([item.ssim for item in items])
-    weights = np.array([item.width * item.height * item.channels for item in items], np.float64)
-    # Relative to its peak, so that 8-bit and 16-bit items pool: 10^(-PSNR / 10) = MSE / peak^2.
-    relative = np.array([10 ** (-item.psnr / 10) for item in items])
-    pooled = float((relative * weights).sum() / weights.sum())
-    by_label: dict[str | None, list[ItemQuality]] = {}
-    for item in items:
-        by_label.setdefault(item.label, []).append(item)
-    return Quality(
-        n_items=len(items),
-        mean_psnr=float(psnr.mean()),
-        pooled_psnr=min(metrics.LOSSLESS_PSNR, -10 * float(np.log10(max(pooled, 1e-30)))),
-        min_psnr=float(psnr.min()),
-        p5_psnr=float(np.percentile(psnr, 5)),
-        median_psnr=float(np.median(psnr)),
-        mean_ssim=float(ssim.mean()),
-        min_ssim=float(ssim.min()),
-        mean_mse=float(np.mean([item.mse for item in items])),
-        max_error=max(item.max_error for item in items),
-        n_equal=sum(item.max_error == 0 for item in items),
-        missing=missing,
-        labels=[_of_label(label, by_label[label]) for label in sorted(by_label, key=lambda v: (v is None, v))],
-        worst=sorted(items, key=lambda item: (item.psnr, item.index))[:N_WORST],
+    return ItemTable(
+        indices=indices,
+        names=[names[i] for i in indices.tolist()],
+        classes=archive.classes,
+        targets=archive.targets[indices],
+        specs=list(numbers),
+        kinds=kinds[order],
+        psnr=column("psnr"),
+        ssim=column("ssim"),
+        ms_ssim=column("ms_ssim"),
+        max_error=column("max_error").astype(np.int64),
+        mse=column("mse"),
     )
-
-
-def _of_label(label: str | None, items: list[ItemQuality]) -> LabelQuality:
-    psnr = np.minimum([item.psnr for item in items], metrics.LOSSLESS_PSNR)
-    ssim = float(np.mean([item.ssim for item in items]))
-    return LabelQuality(label, len(items), float(psnr.mean()), float(psnr.min()), ssim)

@@ -20,6 +20,7 @@ _MARKERS: tuple[Callable[[float, float], str], ...] = (
     lambda x, y: f'<path d="M{x:.1f} {y + 5:.1f}l5 -9h-10z"/>',
     lambda x, y: f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" stroke="currentColor" stroke-width="2"/>',
 )
+_LEAST_RATE, _MOST_RATE = 1e-6, 1e15
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ def rate_distortion(
 ) -> Html:
     """Quality over rate, with a logarithmic axis of rates: a line with markers for each curve, named at its right end.
 
-    Points without loss (inf) stand in a band of their own at the top. Points that are neither (NaN, or a rate of 0) are left
-    out; a chart without any point is empty text.
+    Points without loss (inf) stand in a band of their own at the top. Points without a quality (NaN), and rates beyond 1e-6 to 1e15,
+    are left out; a chart without any point is empty text.
     """
     shown = [
-        (k, [(x, y, i) for i, (x, y) in enumerate(curve.points) if x > 0 and math.isfinite(x) and not math.isnan(y)])
+        (k, [(x, y, i) for i, (x, y) in enumerate(curve.points) if _LEAST_RATE <= x <= _MOST_RATE and not math.isnan(y)])
         for k, curve in enumerate(curves)
     ]
     rates = [x for _, points in shown for x, _, _ in points]
@@ -242,8 +243,9 @@ def _direct_labels(
     for x, y, k in sorted(names, key=lambda name: name[1]):
         text = curves[k].name if len(curves[k].name) <= 28 else curves[k].name[:27] + "…"
         wide = 6.6 * len(text)
-        begin = x + 9 if x + 9 + wide <= right else max(left + 4, x - 9 - wide)
-        at = min(y + 4, bottom - 4)
+        fits = x + 9 + wide <= right
+        begin = x + 9 if fits else max(left + 4, x - 5 - wide)
+        at = min(y + 4 if fits else y - 8, bottom - 4)  # at the left it stands above the line, which comes from there
         while any(abs(at - other) < 13 and begin < end and first < begin + wide for first, end, other in placed):
             at += 1
         if at > bottom - 2:  # no room: the legend has it

@@ -15,7 +15,8 @@ from PIL import Image
 import batchcodec
 from batchcodec import metrics
 from batchcodec.errors import ArchiveError, InputError
-from batchcodec.report.quality import summarise
+from batchcodec.report.measured import ItemTable, summarise
+from batchcodec.types import ImageSpec
 
 
 def _read(path: Path) -> np.ndarray:
@@ -139,14 +140,16 @@ def test_skipped_items_do_not_shift_the_others(pictures: Path, tmp_path: Path) -
 
 
 def test_8_and_16_bits_pool_by_their_own_peaks(tmp_path: Path) -> None:
-    from batchcodec.report.quality import ItemQuality
+    def items(*found: tuple[float, int]) -> ItemTable:
+        n = len(found)
+        ones, whole = np.ones(n), np.ones(n, np.int64)
+        specs = [ImageSpec(side, side, 1, "uint16" if side == 20 else "uint8") for _, side in found]
+        psnr = np.array([psnr for psnr, _ in found])
+        return ItemTable(np.arange(n), ["a"] * n, [], -whole, specs, np.arange(n), psnr, ones, ones, whole, ones)
 
-    def item(psnr: float, side: int) -> ItemQuality:
-        return ItemQuality(0, "a", None, side, side, 1, psnr, 1.0, 1, 1.0)
-
-    pooled = summarise([item(30, 10), item(40, 20)], []).pooled_psnr
+    pooled = summarise(items((30, 10), (40, 20)), []).pooled_psnr
     assert pooled == pytest.approx(-10 * np.log10((1e-3 * 100 + 1e-4 * 400) / 500))
-    assert summarise([item(np.inf, 4)], []).pooled_psnr == metrics.LOSSLESS_PSNR
+    assert summarise(items((np.inf, 4)), []).pooled_psnr == metrics.LOSSLESS_PSNR
 
 
 def test_a_record_of_preprocessing_that_makes_no_sense(tmp_path: Path, rgb_archive: tuple[Path, Path]) -> None:
@@ -213,7 +216,19 @@ def test_csv(rgb_archive: tuple[Path, Path], invoke: RunCli, tmp_path: Path) -> 
     assert [row["name"] for row in rows] == [item.name for item in items]
     assert [float(row["psnr"]) for row in rows] == [item.psnr for item in items]
     assert [row["label"] for row in rows] == ["cat"] * 3 + ["dog"] * 3
-    assert list(rows[0]) == ["index", "name", "label", "width", "height", "channels", "psnr", "ssim", "max_error", "mse"]
+    assert list(rows[0]) == [
+        "index",
+        "name",
+        "label",
+        "width",
+        "height",
+        "channels",
+        "psnr",
+        "ssim",
+        "max_error",
+        "mse",
+        "ms_ssim",
+    ]
 
 
 def test_text(rgb_archive: tuple[Path, Path], invoke: RunCli) -> None:
