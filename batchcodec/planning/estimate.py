@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+LEAST_FOR_REGRESSION = 5
+"""Clusters from which a factor and an amount are told apart."""
 
 
 @dataclass(frozen=True)
@@ -95,39 +97,46 @@ def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clus
 
 
 def filled(
-    measured: Mapping[int, float], beside: Mapping[int, float], extent: Mapping[int, float] | None
+    measured: Mapping[int, float], beside: Mapping[int, float], extent: Mapping[int, float], *, differs: bool
 ) -> tuple[Floats, Total]:
     """What a few clusters tell of more of them, on which something cheaper was measured that goes with it.
 
-    The first phase of two-phase sampling (Särndal, Swensson and Wretman, chapter 9): the result is for `total`, the second
+    The first phase of two-phase sampling (Särndal, Swensson and Wretman, chapter 9): the values are for `total`, the second
     phase's variance is to be added to it, times the square of the number of clusters of the population for each of these.
 
     Args:
         measured: of some clusters, by number.
         beside: the cheaper measurement, of more of them.
-        extent: of these; then the two measurements differ by an amount in proportion to it. Without it their ratio is the same.
+        extent: of these: how large they are.
+        differs: of few clusters, whether the measurements differ by an amount in proportion to the extent, rather than by a
+            factor. Of more, both are found by a regression.
 
     Returns:
         A value for each cluster of `beside`, in its order, measured or predicted, and what that may be off in sum.
     """
     numbers = [number for number in measured if number in beside]
-    y, x = (np.array([values[number] for number in numbers]) for values in (measured, beside))
-    every = np.array(list(beside.values()))
-    if extent is None:
-        predicted, residuals = every * (y.sum() / x.sum()), y - x * (y.sum() / x.sum())
-    else:
-        size = np.array([extent[number] for number in numbers])
-        shift = (y - x).sum() / size.sum()
-        predicted = every + shift * np.array([extent[number] for number in beside])
-        residuals = y - x - shift * size
-    values = np.array([measured.get(number, guess) for number, guess in zip(beside, predicted, strict=True)])
     n, m = len(numbers), len(beside)
+    y, x, size = (np.array([values[number] for number in numbers]) for values in (measured, beside, extent))
+    every, every_size = (np.array([values[number] for number in beside]) for values in (beside, extent))
+    n_factors = 2 if n >= LEAST_FOR_REGRESSION else 1
+    if n_factors == 2:
+        root = np.sqrt(size)
+        units = np.array([x.mean() or 1.0, size.mean()])
+        factors = np.linalg.lstsq(np.stack([x, size], axis=1) / units / root[:, None], y / root, rcond=None)[0] / units
+    elif differs:
+        factors = np.array([1.0, (y - x).sum() / size.sum()])
+    else:
+        factors = np.array([y.sum() / x.sum(), 0.0])
+    predicted = np.stack([every, every_size], axis=1) @ factors
+    values = np.array([measured.get(number, guess) for number, guess in zip(beside, predicted, strict=True)])
     if n >= m:
         return values, Total(0.0, 0.0, math.inf)
-    if n < 2:
+    freedom = n - n_factors
+    if freedom < 1:
         return values, Total(0.0, math.inf, 0)
-    spread = float((residuals**2).sum()) / (n - 1)
-    return values, Total(0.0, m**2 * (1 - n / m) * spread / n, n - 1)
+    residuals = y - np.stack([x, size], axis=1) @ factors
+    spread = float((residuals**2).sum()) / freedom
+    return values, Total(0.0, m**2 * (1 - n / m) * spread / n, freedom)
 
 
 def scatter(parts: Sequence[float], n_parts: float) -> float:

@@ -164,12 +164,13 @@ class Forecaster:
             more = Total(0.0, 0.0, math.inf)
             cheap = {number: value(trial) for number, trial in reference.get(h, {}).items()}
             if len(cheap) > len(measured) and all(number in cheap for number in measured) and sum(cheap.values()) > 0:
-                extent = {number: float(len(stratum.clusters[number].places)) for number in cheap} if by_items else None
-                sums, more = filled(measured, cheap, extent)
+                known = stratum.known(list(cheap), by_items=by_items)[:, 0]
+                extent = dict(zip(cheap, known.tolist(), strict=True))
+                sums, more = filled(measured, cheap, extent, differs=by_items)
                 numbers = list(cheap)
                 more = Total(0.0, more.variance * (stratum.n_clusters / len(cheap)) ** 2, more.freedom)
-            known = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)
-            found = total(sums.tolist(), *known, stratum.n_clusters)
+            sizes = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)
+            found = total(sums.tolist(), *sizes, stratum.n_clusters)
             spread = stratum.scatter * found.value**2 if scattered else 0.0
             parts.append(Total(found.value, found.variance + spread, found.freedom) + more)
         return sum(parts[1:], parts[0])

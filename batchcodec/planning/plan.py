@@ -35,7 +35,7 @@ REFERENCES = ("webp:quality=60,mosaic=true", "zstd")
 """Quick codecs, of which the first that holds the images is tried on all groups: what others came to goes with it."""
 LOOK_PART, READ_PART = 0.1, 0.12
 """Parts of the time for headers, and for decoding."""
-REFERENCE_PART = 0.1
+REFERENCE_PART = 0.15
 """The same for the quick codec that is tried on all groups."""
 PILOT_PART, SETTLE_PART, NARROW_PART = 0.45, 0.7, 0.92
 """Parts of the time until which each codec is tried, and the goal, and the best of them on more groups."""
@@ -161,6 +161,10 @@ class _Planning:
     def report(self) -> PlanReport:
         lossless, families = self._fitting(self.options.lossless), self._fitting(self.options.codecs)
         pilot = self._pilot()
+        if self.reference is not None:
+            tasks = [(self.reference, number) for number in range(len(self.trials.held))]
+            self._try(tasks, time.monotonic() + REFERENCE_PART * self.options.seconds, "a quick codec on all groups")
+        self._try([(self.automatic, number) for number in pilot], self._by(PILOT_PART), "pack without --codec")
         self._try([(self.automatic, number) for number in pilot[: len(self.strata)]], self.deadline, "pack without --codec")
         goal = self._goal(self.forecaster.forecast(self.automatic))
         chosen = {} if goal.lossless else self._chosen(families, goal, pilot)

@@ -51,8 +51,9 @@ def test_intervals_hold_what_they_say(columns: int) -> None:
     assert np.mean(widths) < (0.06 if columns == 2 else 0.4)
 
 
+@pytest.mark.parametrize("n_few", [3, 8])
 @pytest.mark.parametrize("differs", [False, True])
-def test_a_cheap_measurement_makes_intervals_narrow_and_true(differs: bool) -> None:
+def test_a_cheap_measurement_makes_intervals_narrow_and_true(differs: bool, n_few: int) -> None:
     rng = np.random.default_rng(1)
     n_hits = 0
     for _ in range(400):
@@ -60,9 +61,9 @@ def test_a_cheap_measurement_makes_intervals_narrow_and_true(differs: bool) -> N
         size = rng.uniform(0.8, 1.2, n)
         cheap = size * rng.lognormal(3, 0.3, n)
         y = cheap + 5 * size + rng.normal(0, 0.3, n) if differs else 0.7 * cheap * rng.normal(1, 0.01, n)
-        few = rng.choice(n, 5, replace=False).tolist()
+        few = rng.choice(n, n_few, replace=False).tolist()
         every = dict(enumerate(cheap.tolist()))
-        values, more = filled({i: float(y[i]) for i in few}, every, dict(enumerate(size.tolist())) if differs else None)
+        values, more = filled({i: float(y[i]) for i in few}, every, dict(enumerate(size.tolist())), differs=differs)
         assert values[few] == pytest.approx(y[few])
         found = (total(values.tolist(), size[:, None], np.array([size.sum()]), n) + more).interval()
         assert found.relative < 0.05
