@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 
 from batchcodec.planning.forecast import Forecast
 
-LOW, HIGH = 1, 100
+LOW, HIGH = 1, 99
+"""Qualities that every codec has."""
 NEAR_DECIBELS, NEAR_BYTES = 0.7, 1.15
+MOST_MARGIN, MOST_FACTOR = 0.3, 1.05
+"""What a strict goal leaves to chance at most when a quality is chosen: an interval of few groups says more of their number."""
 BYTES_FOR_A_DECIBEL = 0.13
 """About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
 QUALITIES_FOR_A_DECIBEL = 5
@@ -44,6 +47,10 @@ class Goal:
         low = forecast.mean_psnr.low if self.strict and math.isfinite(forecast.mean_psnr.low) else forecast.mean_psnr.value
         return low >= self.psnr
 
+    def roughly(self) -> Goal:
+        """The same, reached by an estimate alone."""
+        return replace(self, strict=False)
+
     def nearly(self) -> Goal:
         """A goal that is reached by what comes near to this one."""
         return replace(
@@ -68,14 +75,13 @@ class Goal:
         if self.lossless:
             return HIGH
         if self.n_bytes is not None:
-            points = {
-                q: math.log(f.n_bytes.high if math.isfinite(f.n_bytes.high) else f.n_bytes.value) for q, f in tried.items()
-            }
-            levels = {q: (value - math.log(self.n_bytes)) / BYTES_FOR_A_DECIBEL for q, value in points.items()}
+            larger = {q: min(f.n_bytes.high / f.n_bytes.value, MOST_FACTOR) if self.strict else 1.0 for q, f in tried.items()}
+            points = {q: math.log(f.n_bytes.value * larger[q] / self.n_bytes) for q, f in tried.items()}
+            levels = {q: value / BYTES_FOR_A_DECIBEL for q, value in points.items()}
             return max(LOW, min(HIGH, math.floor(_crossing(levels, 0.0) + 1e-6)))
-        margins = {q: f.mean_psnr.value - f.mean_psnr.low for q, f in tried.items()}
         points = {
-            q: f.mean_psnr.value - (margins[q] if self.strict and math.isfinite(margins[q]) else 0.0) for q, f in tried.items()
+            q: f.mean_psnr.value - (min(f.mean_psnr.value - f.mean_psnr.low, MOST_MARGIN) if self.strict else 0.0)
+            for q, f in tried.items()
         }
         return max(LOW, min(HIGH, math.ceil(_crossing(points, self.psnr or 0.0) - 1e-6)))
 

@@ -22,7 +22,7 @@ from batchcodec.pack import PackOptions
 from batchcodec.planning.estimate import CONFIDENCE
 from batchcodec.planning.forecast import Forecast, Forecaster
 from batchcodec.planning.frame import interleaved, strata
-from batchcodec.planning.goal import Goal
+from batchcodec.planning.goal import HIGH, LOW, Goal
 from batchcodec.planning.options import PlanOptions
 from batchcodec.planning.survey import Survey, survey
 from batchcodec.planning.trials import Trials, read_groups
@@ -164,8 +164,8 @@ class _Planning:
         if self.reference is not None:
             tasks = [(self.reference, number) for number in range(len(self.trials.held))]
             self._try(tasks, time.monotonic() + REFERENCE_PART * self.options.seconds, "a quick codec on all groups")
-        self._try([(self.automatic, number) for number in pilot], self._by(PILOT_PART), "pack without --codec")
-        self._try([(self.automatic, number) for number in pilot[: len(self.strata)]], self.deadline, "pack without --codec")
+        twice = pilot[: 2 * len(self.strata)]  # more of it comes later, if it is among the best
+        self._try([(self.automatic, number) for number in twice], self.deadline, "pack without --codec")
         goal = self._goal(self.forecaster.forecast(self.automatic))
         chosen = {} if goal.lossless else self._chosen(families, goal, pilot)
         once = pilot if goal.lossless else pilot[: len(self.strata)]
@@ -199,7 +199,7 @@ class _Planning:
         return pilot
 
     def _try(self, tasks: Sequence[tuple[str, int]], deadline: float, what: str) -> bool:
-        tasks = list(dict.fromkeys(tasks))
+        tasks = [task for task in dict.fromkeys(tasks) if task not in self.trials.made]
         for text in dict.fromkeys(text for text, _ in tasks):
             if time.monotonic() < deadline:
                 self.trials.warm_up(text)
@@ -221,7 +221,9 @@ class _Planning:
     def _tried(self, family: str) -> dict[int, Forecast]:
         """Forecasts of a codec by quality."""
         texts = {text for text, _ in self.trials.made}
-        every = {quality: self._text(family, quality) for quality in range(1, 101 if self._has_quality(family) else 2)}
+        every = {
+            quality: self._text(family, quality) for quality in range(LOW, HIGH + 1 if self._has_quality(family) else LOW + 1)
+        }
         found = {quality: self.forecaster.forecast(text) for quality, text in every.items() if text in texts}
         return {quality: forecast for quality, forecast in found.items() if forecast is not None}
 
@@ -300,7 +302,7 @@ class _Planning:
 
     def _is_near(self, goal: Goal, text: str) -> bool:
         forecast = self.forecaster.forecast(text)
-        return forecast is not None and goal.nearly().reached(forecast) and not goal.reached(forecast)
+        return forecast is not None and goal.nearly().reached(forecast) and not goal.roughly().reached(forecast)
 
     def _brought(self, goal: Goal, chosen: dict[str, int], family: str, groups: list[int], part: float) -> bool:
         """Change the quality of a codec by a step towards the goal; whether it was tried on these groups in time."""
@@ -309,8 +311,8 @@ class _Planning:
         following = goal.quality(self._tried(family))
         if following == chosen[family]:
             following += -1 if goal.n_bytes is not None else 1
-        text = self._text(family, max(1, min(100, following)))
-        if not 1 <= following <= 100 or not self._try([(text, number) for number in groups], self._by(part), "the goal"):
+        text = self._text(family, max(LOW, min(HIGH, following)))
+        if not LOW <= following <= HIGH or not self._try([(text, number) for number in groups], self._by(part), "the goal"):
             return False
         chosen[family] = following
         return True
@@ -325,14 +327,24 @@ class _Planning:
         return [text for text, _ in fitting[:MAX_CONTENDERS]]
 
     def _narrow(self, texts: list[str]) -> None:
-        """More groups, some at a time, until the intervals are narrow or there is no time."""
-        every = list(dict.fromkeys([*texts, self.automatic]))
+        """More groups, one after the other, until the intervals are narrow or there is no time.
+
+        The first text is the best so far; what is surely larger is tried no more.
+        """
+        pilot = self._pilot()
+        self._try([(text, number) for number in pilot for text in texts], self._by(NARROW_PART), "more groups")
         for number in range(len(self.trials.held)):
-            enough = number > len(self._pilot()) and all(
-                forecast.n_bytes.relative <= PRECISION for text in every if (forecast := self.forecaster.forecast(text))
-            )
-            if enough or not self._try([(text, number) for text in every], self._by(NARROW_PART), "more groups"):
+            if number > len(pilot):
+                texts = [text for text in texts if text == texts[0] or not self._is_larger(text, texts[0])]
+                forecasts = [self.forecaster.forecast(text) for text in texts]
+                if all(forecast is not None and forecast.n_bytes.relative <= PRECISION for forecast in forecasts):
+                    return
+            if not self._try([(text, number) for text in texts], self._by(NARROW_PART), "more groups"):
                 return
+
+    def _is_larger(self, text: str, other: str) -> bool:
+        difference = self.forecaster.difference(text, other)
+        return difference is not None and difference.low > 0
 
     # ---- telling
 
@@ -360,7 +372,7 @@ class _Planning:
             goal=goal,
             forecasts=[*forecasts, *exact],
             others=others,
-            refused=self.refused,
+            refused=self.refused | self.trials.failed,
             automatic=automatic,
             recommended=best,
             command=command,

@@ -112,6 +112,7 @@ class Trials:
         self._plugins, self._workers, self._n_pixels, self._device, self._model = plugins, workers, n_pixels, device, model
         self._choices: dict[str, CodecChoice] = {}
         self.made: dict[tuple[str, int], Trial] = {}
+        self.failed: dict[str, str] = {}
         self.start_seconds: dict[str, float] = {}
         self._rate: dict[str, float] = {}  # seconds for a pixel, the last that was seen, by codec id and layout
 
@@ -144,14 +145,18 @@ class Trials:
     def warm_up(self, text: str) -> None:
         """Import, compile and load what a first use does; what that takes is in every run of `pack`."""
         codec_id = text.partition(":")[0]
-        if codec_id in self.start_seconds:
+        if codec_id in self.start_seconds or text in self.failed:
             return
         started = time.perf_counter()
         kinds = {held.cluster.spec.channels: held for held in self.held}
         for held in kinds.values():
             item = held.items[0]
             small = Item("x", np.ascontiguousarray(item.pixels[:64, :64]))
-            code(self._group(text, ImageSpec.of(small.pixels), [small]))
+            try:
+                code(self._group(text, ImageSpec.of(small.pixels), [small]))
+            except BatchcodecError as exc:
+                self.failed[text] = str(exc)
+                return
         self.start_seconds[codec_id] = time.perf_counter() - started
 
     def run(self, tasks: Sequence[tuple[str, int]], deadline: float, progress: Callable[[int, int], None]) -> bool:
@@ -162,9 +167,13 @@ class Trials:
             text, number = task
             n_pixels = self.held[number].cluster.n_pixels
             expected = self._rate.get(_family(text), 0.0) * n_pixels
-            if time.monotonic() + expected > deadline:
+            if text in self.failed or time.monotonic() + expected > deadline:
                 return task, None
-            trial = self._tried(text, number)
+            try:
+                trial = self._tried(text, number)
+            except BatchcodecError as exc:  # a codec may hold images of this kind, and fail on some
+                self.failed[text] = str(exc)
+                return task, None
             self._rate[_family(text)] = (trial.encode_seconds + trial.check_seconds) / n_pixels
             return task, trial
 
