@@ -1,56 +1,19 @@
-"""Surveys a dataset, tries codecs on groups of it, and says what packing all of it would come to.
-
-1. The survey (`survey`) tells shapes, labels, and what is broken; from it follow the groups that `pack` would form (`frame`).
-2. Each codec is tried at three qualities on a few of these groups, and then at the quality that comes to the goal (`goal`).
-3. The best of them are tried on more groups, until the intervals are narrow or the time is up (`forecast`, `estimate`).
-"""
+"""What packing a dataset would come to, told: the survey, forecasts of the codecs that were tried, and a command."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from batchcodec.choice import CodecChoice
-from batchcodec.comparing.series import parse_series
-from batchcodec.errors import EmptyDatasetError
-from batchcodec.pack import PackOptions
 from batchcodec.planning.estimate import CONFIDENCE
-from batchcodec.planning.forecast import Forecast, Forecaster
-from batchcodec.planning.frame import interleaved, strata
-from batchcodec.planning.goal import HIGH, LOW, Goal
+from batchcodec.planning.forecast import Forecast
+from batchcodec.planning.goal import Goal
 from batchcodec.planning.options import PlanOptions
-from batchcodec.planning.survey import Survey, survey
-from batchcodec.planning.trials import Trials, read_groups
+from batchcodec.planning.race import Progress, Race
+from batchcodec.planning.survey import Survey
 from batchcodec.registry import Registry, registry
-
-PILOT_GROUPS = 3
-"""Of each kind of image, that every codec is tried on."""
-QUALITIES = (25, 50, 75)
-REFERENCES = ("webp:quality=60,mosaic=true", "zstd")
-"""Quick codecs, of which the first that holds the images is tried on all groups: what others came to goes with it."""
-LOOK_PART, READ_PART = 0.1, 0.12
-"""Parts of the time for headers, and for decoding."""
-REFERENCE_PART = 0.15
-"""The same for the quick codec that is tried on all groups."""
-PILOT_PART, SETTLE_PART, NARROW_PART = 0.45, 0.7, 0.92
-"""Parts of the time until which each codec is tried, and the goal, and the best of them on more groups."""
-ABOUT = 0.1
-"""dB that are as good as none, where the goal is the quality that `pack` has by itself."""
-FAR = 0.3
-"""Logarithm of the factor in bytes by which a codec is out of the race."""
-PRECISION = 0.01
-"""Half of an interval, as a part of the bytes, that is narrow enough."""
-MAX_CONTENDERS = 3
-STEPS = 4
-"""Qualities that are tried for a codec to come to the goal."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is done, and how much of that."""
 
 
 @dataclass(frozen=True)
@@ -109,319 +72,89 @@ def plan(
         UnknownCodecError: there is no such codec.
     """
     source, options, plugins = Path(source), options or PlanOptions(), plugins or registry()
-    return _Planning(source, options, plugins, progress or (lambda what, part: None)).report()
+    race = Race(source, options, plugins, progress or (lambda what, part: None))
+    race.run()
+    return _reported(race)
 
 
-class _Planning:
-    def __init__(self, source: Path, options: PlanOptions, plugins: Registry, progress: Progress) -> None:
-        self.source, self.options, self.plugins, self.progress = source, options, plugins, progress
-        self.started = time.monotonic()
-        self.deadline = self.started + options.seconds
-        self.workers = PackOptions(workers=options.workers).n_workers()
-        self.families = {text: parse_series(text, QUALITIES, plugins) for text in options.codecs}
-        for text in (*options.codecs, *options.lossless):
-            CodecChoice(parse_series(text, QUALITIES[:1], plugins).texts[0], None, None, plugins)
-        dataset = plugins.format_of(source, options.format_options, options.format).read(source)
-        if not len(dataset):
-            raise EmptyDatasetError(source, "there is no image in it")
-        looked = survey(
-            dataset,
-            options.preprocess,
-            look_seconds=LOOK_PART * options.seconds,
-            read_seconds=READ_PART * options.seconds,
-            workers=self.workers,
-            progress=progress,
+def _reported(race: Race) -> PlanReport:
+    goal, best = race.goal, race.best
+    automatic = race.forecaster.forecast(race.automatic)
+    forecasts = [f for text in race.chosen if (f := race.forecaster.forecast(text))]
+    exact = sorted((f for text in race.lossless if (f := race.forecaster.forecast(text))), key=lambda f: f.n_bytes.value)
+    if automatic is not None and automatic.codec not in {f.codec for f in (*forecasts, *exact)}:
+        forecasts.append(automatic)
+    forecasts.sort(key=lambda f: (not goal.reached(f), goal.rank(f)))
+    shown = {f.codec for f in (*forecasts, *exact)}
+    tried = dict.fromkeys(text for text, _ in race.trials.made if text not in shown)
+    ranked = sorted((f for f in (*forecasts, *exact) if goal.reached(f)), key=goal.rank)
+    command = None
+    if best is not None:
+        needs = best != "auto" and race.plugins.codec_class(best.partition(":")[0]).needs_model
+        command = race.options.command(race.source, best, skip=race.survey.n_unreadable > 0, needs_model=needs)
+    return PlanReport(
+        source=str(race.source),
+        survey=race.survey,
+        kinds={stratum.name: round(stratum.n_clusters, 1) for stratum in race.strata},
+        n_groups=len({number for _, number in race.trials.made}),
+        confidence=CONFIDENCE,
+        goal=goal,
+        forecasts=[*forecasts, *exact],
+        others=[f for text in tried if (f := race.forecaster.forecast(text))],
+        refused=race.refused | race.trials.failed,
+        automatic=automatic,
+        recommended=best,
+        command=command,
+        reasons=_reasons(race, ranked),
+        notes=_limits(race),
+        workers=race.workers,
+        seconds=time.monotonic() - race.started,
+    )
+
+
+def _reasons(race: Race, ranked: list[Forecast]) -> list[str]:
+    """Why it is recommended, beside the next one and beside what `pack` does without being told."""
+    if race.best is None:
+        return ["nothing that was tried comes to this goal"]
+    reasons = []
+    following = next((forecast.codec for forecast in ranked if forecast.codec != race.best), None)
+    if following is not None:
+        reasons.append(f"{following} {_beside(race, following, race.best)}")
+    if race.automatic == race.best:
+        reasons.append("it is what pack takes without --codec")
+    elif race.automatic != following:
+        taken = ", ".join(sorted(set(race.trials.choice(race.automatic).texts().values())))
+        reasons.append(f"pack without --codec would take {taken}, which {_beside(race, race.automatic, race.best)}")
+    return reasons
+
+
+def _beside(race: Race, text: str, best: str) -> str:
+    """How much larger it would be, in words: by groups that both were tried on, where there are some."""
+    base, forecast = race.forecaster.forecast(best), race.forecaster.forecast(text)
+    if base is None or forecast is None:
+        return "was not tried"
+    quality = f"at {'no loss' if forecast.lossless else f'{forecast.mean_psnr.value:.2f} dB'}"
+    found = race.forecaster.difference(text, best)
+    if found is None or not math.isfinite(found.low):  # too few groups for an interval
+        part = forecast.n_bytes.value / base.n_bytes.value - 1
+        return f"would be about {abs(part):.0%} {'larger' if part >= 0 else 'smaller'} {quality}"
+    value, low, high = (100 * x / base.n_bytes.value for x in (found.value, found.low, found.high))
+    if low <= 0 <= high:
+        return f"would be about as large ({low:+.1f} to {high:+.1f} %) {quality}"
+    near, far = sorted((abs(low), abs(high)))
+    way = "larger" if value > 0 else "smaller"
+    return f"would be {abs(value):.1f} % {way} ({near:.1f} to {far:.1f} %) {quality}"
+
+
+def _limits(race: Race) -> list[str]:
+    survey, notes = race.survey, []
+    if race.untried:
+        notes.append(f"the time was not enough to try {', '.join(race.untried)}: take more --minutes")
+    if survey.from_start:
+        notes.append(
+            f"only the first {survey.n_looked:,} of {survey.n_items:,} images were looked at, as the dataset can only be "
+            "read from its beginning: the intervals hold if the others are like them"
         )
-        self.survey = looked.survey
-        self.strata = strata(looked, options.group_items, np.random.default_rng(options.seed))
-        if not self.strata:
-            raise EmptyDatasetError(source, f"none of its images can be read; the first: {self.survey.unreadable[0]}")
-        wanted = interleaved(self.strata)
-        held = read_groups(dataset, options.preprocess, self.strata, wanted, self._by(PILOT_PART))
-        self.trials = Trials(
-            held,
-            plugins,
-            workers=self.workers,
-            n_pixels=self.survey.n_pixels,
-            device=options.device,
-            model=options.model,
-        )
-        self.refused: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._specs = list({cluster.spec: None for stratum in self.strata for cluster in stratum.clusters})
-        self.reference = next((text for text in REFERENCES if self.trials.refusal(text, self._specs) is None), None)
-        self.automatic = self.trials.automatic(self._specs)
-        self.forecaster = Forecaster(self.survey, self.strata, self.trials, self.workers, self.reference)
-
-    def _by(self, part: float) -> float:
-        return self.started + part * self.options.seconds
-
-    # ---- trying
-
-    def report(self) -> PlanReport:
-        lossless, families = self._fitting(self.options.lossless), self._fitting(self.options.codecs)
-        pilot = self._pilot()
-        if self.reference is not None:
-            tasks = [(self.reference, number) for number in range(len(self.trials.held))]
-            self._try(tasks, time.monotonic() + REFERENCE_PART * self.options.seconds, "a quick codec on all groups")
-        twice = pilot[: 2 * len(self.strata)]  # more of it comes later, if it is among the best
-        self._try([(self.automatic, number) for number in twice], self.deadline, "pack without --codec")
-        goal = self._goal(self.forecaster.forecast(self.automatic))
-        chosen = {} if goal.lossless else self._chosen(families, goal, pilot)
-        once = pilot if goal.lossless else pilot[: len(self.strata)]
-        self._try([(text, number) for number in once for text in lossless], self._by(SETTLE_PART), "lossless codecs")
-        best = self._refined(goal, chosen, lossless)
-        self._rates(goal, chosen, pilot)
-        untried = [] if goal.lossless else [family for family in families if family not in chosen]
-        if untried:
-            self.notes.append(f"the time was not enough to try {', '.join(untried)}: take more --minutes")
-        return self._reported(goal, chosen, lossless, best)
-
-    def _fitting(self, texts: Sequence[str]) -> list[str]:
-        """Those that hold all images."""
-        fitting = []
-        for text in texts:
-            one = parse_series(text, QUALITIES[:1], self.plugins).texts[0]
-            why = self.trials.refusal(one, self._specs)
-            if why is None:
-                fitting.append(text)
-            else:
-                self.refused[text] = why
-        return fitting
-
-    def _pilot(self) -> list[int]:
-        taken = dict.fromkeys(range(len(self.strata)), 0)
-        pilot = []
-        for number, held in enumerate(self.trials.held):
-            if taken[held.stratum] < PILOT_GROUPS:
-                taken[held.stratum] += 1
-                pilot.append(number)
-        return pilot
-
-    def _try(self, tasks: Sequence[tuple[str, int]], deadline: float, what: str) -> bool:
-        tasks = [task for task in dict.fromkeys(tasks) if task not in self.trials.made]
-        for text in dict.fromkeys(text for text, _ in tasks):
-            if time.monotonic() < deadline:
-                self.trials.warm_up(text)
-        return self.trials.run(tasks, deadline, lambda done, total: self.progress(what, done / total))
-
-    def _goal(self, automatic: Forecast | None) -> Goal:
-        options = self.options
-        if options.target_bytes is not None:
-            return Goal(n_bytes=options.target_bytes, strict=True)
-        if options.min_psnr is not None and options.min_psnr < 100:
-            return Goal(psnr=options.min_psnr, strict=True)
-        if options.min_psnr is not None or automatic is None or automatic.lossless:
-            return Goal(lossless=True)
-        return Goal(psnr=automatic.mean_psnr.value - ABOUT)
-
-    def _text(self, family: str, quality: int) -> str:
-        return parse_series(family, (quality,), self.plugins).texts[0]
-
-    def _tried(self, family: str) -> dict[int, Forecast]:
-        """Forecasts of a codec by quality."""
-        texts = {text for text, _ in self.trials.made}
-        every = {
-            quality: self._text(family, quality) for quality in range(LOW, HIGH + 1 if self._has_quality(family) else LOW + 1)
-        }
-        found = {quality: self.forecaster.forecast(text) for quality, text in every.items() if text in texts}
-        return {quality: forecast for quality, forecast in found.items() if forecast is not None}
-
-    def _chosen(self, families: list[str], goal: Goal, pilot: list[int]) -> dict[str, int]:
-        """The quality of each codec that was tried which comes to the goal, or nearest to it; the most promising one first.
-
-        All are tried on one group of each kind of image; those that are far behind are left at that.
-        """
-        once, more = pilot[: len(self.strata)], pilot[len(self.strata) :]
-        middle = {family: QUALITIES[1] if self._has_quality(family) else 1 for family in families}
-        self._try([(self._text(f, q), n) for n in once for f, q in middle.items()], self._by(PILOT_PART), "each codec")
-        if self.reference is not None:
-            tasks = [(self.reference, number) for number in range(len(self.trials.held))]
-            self._try(
-                tasks, min(self._by(SETTLE_PART), time.monotonic() + REFERENCE_PART * self.options.seconds), "a quick codec"
-            )
-        for step in range(STEPS):
-            near = self._promising(families, goal)
-            wanted = {family: goal.quality(self._tried(family)) if self._has_quality(family) else 1 for family in near}
-            groups = once if step == 0 else [*once, *more]
-            tasks = [(self._text(f, q), n) for n in groups for f, q in wanted.items()]
-            if all(task in self.trials.made for task in tasks) and step:
-                break
-            if not self._try(tasks, self._by(SETTLE_PART), "the goal"):
-                break
-        chosen = {}
-        for family in self._promising(families, goal, math.inf):
-            tried = self._tried(family)
-            wished = goal.quality(tried) if self._has_quality(family) else next(iter(tried))
-            chosen[family] = min(tried, key=lambda quality, wished=wished: abs(quality - wished))  # type: ignore[misc]
-        return chosen
-
-    def _promising(self, families: list[str], goal: Goal, far: float = FAR) -> list[str]:
-        """Codecs that were tried and are not far behind the best, the best first."""
-        promises = {family: goal.promise(tried) for family in families if (tried := self._tried(family))}
-        best = min(promises.values(), default=0.0)
-        return sorted((f for f, promise in promises.items() if promise <= best + far), key=promises.__getitem__)
-
-    def _rates(self, goal: Goal, chosen: dict[str, int], pilot: list[int]) -> None:
-        """What is left of the time goes to other qualities of the best."""
-        if not goal.lossless:
-            best = sorted((f for f in chosen if self._has_quality(f)), key=lambda f: goal.promise(self._tried(f)))[
-                :MAX_CONTENDERS
-            ]
-            tasks = [(self._text(f, q), n) for f in best for q in (QUALITIES[0], QUALITIES[2]) for n in pilot]
-            self._try(tasks, self.deadline, "other qualities")
-
-    def _has_quality(self, family: str) -> bool:
-        return len(self.families[family].texts) > 1
-
-    def _refined(self, goal: Goal, chosen: dict[str, int], lossless: list[str]) -> str | None:
-        """Try the best on more groups; the text of the best of all that come to the goal."""
-        pilot = self._pilot()
-        for _ in range(STEPS):  # first those that are near the goal are brought to it
-            near = [family for family in chosen if self._is_near(goal, self._text(family, chosen[family]))]
-            moved = [self._brought(goal, chosen, family, pilot, SETTLE_PART) for family in near[:MAX_CONTENDERS]]
-            if not any(moved):
-                break
-        self._narrow(self._contenders(goal, chosen, lossless))
-        for _ in range(STEPS):  # what more groups say may be a little less
-            contenders = self._contenders(goal, chosen, lossless)
-            if not contenders:
-                return None
-            best = contenders[0]
-            forecast = self.forecaster.forecast(best)
-            if forecast is not None and goal.reached(forecast):
-                return best
-            family = next((f for f, q in chosen.items() if self._text(f, q) == best), None)
-            groups = [number for text, number in self.trials.made if text == best]
-            if family is None or not self._brought(goal, chosen, family, groups, 1.0):
-                break
-        reaching = [
-            t for t in self._contenders(goal, chosen, lossless) if (f := self.forecaster.forecast(t)) and goal.reached(f)
-        ]
-        return reaching[0] if reaching else None
-
-    def _is_near(self, goal: Goal, text: str) -> bool:
-        forecast = self.forecaster.forecast(text)
-        return forecast is not None and goal.nearly().reached(forecast) and not goal.roughly().reached(forecast)
-
-    def _brought(self, goal: Goal, chosen: dict[str, int], family: str, groups: list[int], part: float) -> bool:
-        """Change the quality of a codec by a step towards the goal; whether it was tried on these groups in time."""
-        if not self._has_quality(family):
-            return False
-        following = goal.quality(self._tried(family))
-        if following == chosen[family]:
-            following += -1 if goal.n_bytes is not None else 1
-        text = self._text(family, max(LOW, min(HIGH, following)))
-        if not LOW <= following <= HIGH or not self._try([(text, number) for number in groups], self._by(part), "the goal"):
-            return False
-        chosen[family] = following
-        return True
-
-    def _contenders(self, goal: Goal, chosen: dict[str, int], lossless: list[str]) -> list[str]:
-        """The best few that come to the goal, or nearly do, the best first. What `pack` takes by itself may be one."""
-        texts = [self._text(family, quality) for family, quality in chosen.items()] + lossless
-        texts += [] if self.automatic in texts else [self.automatic]
-        found = [(text, forecast) for text in texts if (forecast := self.forecaster.forecast(text)) is not None]
-        fitting = [(text, forecast) for text, forecast in found if goal.nearly().reached(forecast)]
-        fitting.sort(key=lambda pair: goal.rank(pair[1]))
-        return [text for text, _ in fitting[:MAX_CONTENDERS]]
-
-    def _narrow(self, texts: list[str]) -> None:
-        """More groups, one after the other, until the intervals are narrow or there is no time.
-
-        The first text is the best so far; what is surely larger is tried no more.
-        """
-        pilot = self._pilot()
-        self._try([(text, number) for number in pilot for text in texts], self._by(NARROW_PART), "more groups")
-        for number in range(len(self.trials.held)):
-            if number > len(pilot):
-                texts = [text for text in texts if text == texts[0] or not self._is_larger(text, texts[0])]
-                forecasts = [self.forecaster.forecast(text) for text in texts]
-                if all(forecast is not None and forecast.n_bytes.relative <= PRECISION for forecast in forecasts):
-                    return
-            if not self._try([(text, number) for text in texts], self._by(NARROW_PART), "more groups"):
-                return
-
-    def _is_larger(self, text: str, other: str) -> bool:
-        difference = self.forecaster.difference(text, other)
-        return difference is not None and difference.low > 0
-
-    # ---- telling
-
-    def _reported(self, goal: Goal, chosen: dict[str, int], lossless: list[str], best: str | None) -> PlanReport:
-        automatic = self.forecaster.forecast(self.automatic)
-        texts = [self._text(family, quality) for family, quality in chosen.items()]
-        forecasts = [f for text in texts if (f := self.forecaster.forecast(text))]
-        forecasts.sort(key=lambda f: (not goal.reached(f), goal.rank(f)))
-        exact = sorted((f for text in lossless if (f := self.forecaster.forecast(text))), key=lambda f: f.n_bytes.value)
-        shown = {f.codec for f in (*forecasts, *exact)} | {self.automatic}
-        tried = dict.fromkeys(text for text, _ in self.trials.made if text not in shown)
-        others = [f for text in tried if (f := self.forecaster.forecast(text))]
-        ranked = sorted((f for f in (*forecasts, *exact) if goal.reached(f)), key=goal.rank)
-        skip = self.survey.n_unreadable > 0
-        command = None
-        if best is not None:
-            needs = self.plugins.codec_class(best.partition(":")[0]).needs_model
-            command = self.options.command(self.source, best, skip=skip, needs_model=needs)
-        return PlanReport(
-            source=str(self.source),
-            survey=self.survey,
-            kinds={stratum.name: round(stratum.n_clusters, 1) for stratum in self.strata},
-            n_groups=len({number for _, number in self.trials.made}),
-            confidence=CONFIDENCE,
-            goal=goal,
-            forecasts=[*forecasts, *exact],
-            others=others,
-            refused=self.refused | self.trials.failed,
-            automatic=automatic,
-            recommended=best,
-            command=command,
-            reasons=self._reasons(best, ranked, automatic),
-            notes=[*self.notes, *self._limits()],
-            workers=self.workers,
-            seconds=time.monotonic() - self.started,
-        )
-
-    def _reasons(self, best: str | None, ranked: list[Forecast], automatic: Forecast | None) -> list[str]:
-        """Why it is recommended, beside the next one and beside what `pack` does without being told."""
-        if best is None:
-            return ["nothing that was tried comes to this goal"]
-        reasons = []
-        following = next((forecast.codec for forecast in ranked if forecast.codec != best), None)
-        if following is not None:
-            reasons.append(f"{following} {self._beside(following, best)}")
-        if automatic is not None:
-            taken = ", ".join(sorted(set(self.trials.choice(self.automatic).texts().values())))
-            if self.automatic != best:
-                reasons.append(f"pack without --codec would take {taken}, which {self._beside('auto', best)}")
-            else:
-                reasons.append("it is what pack takes without --codec")
-        return reasons
-
-    def _beside(self, text: str, best: str) -> str:
-        """How much larger it would be, in words: by groups that both were tried on, where there are some."""
-        base, forecast = self.forecaster.forecast(best), self.forecaster.forecast(text)
-        if base is None or forecast is None:
-            return "was not tried"
-        quality = f"at {'no loss' if forecast.lossless else f'{forecast.mean_psnr.value:.2f} dB'}"
-        found = self.forecaster.difference(text, best)
-        if found is None or not math.isfinite(found.low):  # too few groups for an interval
-            part = forecast.n_bytes.value / base.n_bytes.value - 1
-            return f"would be about {abs(part):.0%} {'larger' if part >= 0 else 'smaller'} {quality}"
-        value, low, high = (100 * x / base.n_bytes.value for x in (found.value, found.low, found.high))
-        if low <= 0 <= high:
-            return f"would be about as large ({low:+.1f} to {high:+.1f} %) {quality}"
-        near, far = sorted((abs(low), abs(high)))
-        way = "larger" if value > 0 else "smaller"
-        return f"would be {abs(value):.1f} % {way} ({near:.1f} to {far:.1f} %) {quality}"
-
-    def _limits(self) -> list[str]:
-        survey, notes = self.survey, []
-        if survey.from_start:
-            notes.append(
-                f"only the first {survey.n_looked:,} of {survey.n_items:,} images were looked at, as the dataset can only be "
-                "read from its beginning: the intervals hold if the others are like them"
-            )
-        elif survey.n_looked < survey.n_items:
-            notes.append(f"{survey.n_looked:,} of {survey.n_items:,} images were looked at, in blocks spread over the dataset")
-        return notes
+    elif survey.n_looked < survey.n_items:
+        notes.append(f"{survey.n_looked:,} of {survey.n_items:,} images were looked at, in blocks spread over the dataset")
+    return notes

@@ -87,6 +87,8 @@ def test_without_a_goal_it_is_what_pack_would_give(tiles: Path) -> None:
     assert report.automatic is not None
     assert report.automatic.codec == batchcodec.choice.FALLBACK_CODEC  # few pixels
     assert report.goal.psnr == pytest.approx(report.automatic.mean_psnr.value, abs=0.5)
+    assert report.automatic in report.forecasts
+    assert report.recommended in [f.codec for f in report.forecasts]
 
 
 def test_sixteen_bits_are_not_lost(tmp_path: Path) -> None:
