@@ -82,7 +82,8 @@ def _reported(race: Race) -> PlanReport:
     automatic = race.forecaster.forecast(race.automatic)
     forecasts = [f for text in race.chosen if (f := race.forecaster.forecast(text))]
     exact = sorted((f for text in race.lossless if (f := race.forecaster.forecast(text))), key=lambda f: f.n_bytes.value)
-    if automatic is not None and automatic.codec not in {f.codec for f in (*forecasts, *exact)}:
+    listed = {f.codec for f in (*forecasts, *exact)}
+    if automatic is not None and automatic.codec not in listed and (automatic.lossless or not goal.lossless):
         forecasts.append(automatic)
     forecasts.sort(key=lambda f: (not goal.reached(f), goal.rank(f)))
     shown = {f.codec for f in (*forecasts, *exact)}
