@@ -97,6 +97,11 @@ class Survey:
     read_seconds: float
     parallel: bool
 
+    @property
+    def n_packed(self) -> float:
+        """Items that can be read, estimated where not all were looked at; at least 1."""
+        return max(1.0, self.n_items * (1 - self.n_unreadable / max(1, self.n_looked)))
+
 
 @dataclass
 class Looked:

@@ -26,7 +26,9 @@ def plan_text(report: PlanReport) -> str:
     lines.append(table(rows, HEAD))
     weights = [f for f in report.forecasts if f.weight_bytes]
     lines += [f"{printable(f.codec)}: {size(f.weight_bytes)} of weights are counted" for f in weights]
-    lines += [f"{printable(text)}: {printable(why)}" for text, why in report.refused.items()]
+    if report.refused:
+        why = next(iter(report.refused.values()))
+        lines.append(f"left out: {printable(', '.join(report.refused))}; the first: {printable(why)}")
     lines += [f"note: {printable(note)}" for note in report.notes]
     lines.append("")
     if report.command is None or report.recommended is None:
@@ -77,7 +79,7 @@ def _cells(forecast: Forecast, report: PlanReport) -> list[str]:
         printable(forecast.codec) + mark,
         size(forecast.n_bytes.value),
         _between(forecast.n_bytes, size),
-        f"{forecast.n_bytes.value / report.survey.n_items:,.1f}",
+        f"{forecast.n_bytes.value / report.survey.n_packed:,.1f}",
         "exact" if exact else f"{forecast.mean_psnr.value:.2f}",
         "" if exact else _between(forecast.mean_psnr, "{:.2f}".format),
         "" if exact else f"{forecast.pooled_psnr.value:.2f}",
