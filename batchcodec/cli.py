@@ -18,6 +18,7 @@ import typer
 from batchcodec.cli_bench import bench_command
 from batchcodec.cli_care import repair_command, verify_command
 from batchcodec.cli_combine import append_command, extract_command, merge_command, split_command
+from batchcodec.cli_compare import compare_command
 from batchcodec.cli_options import (
     ArchiveArgument,
     AspectOption,
@@ -47,6 +48,7 @@ from batchcodec.cli_options import (
     preprocessing,
     selecting,
 )
+from batchcodec.cli_plan import plan_command
 from batchcodec.cli_report import report_command
 from batchcodec.cli_train import train_command
 from batchcodec.cli_view import show_command, view_command
@@ -312,6 +314,20 @@ app.command(
         "bench", "bench ./images", "bench tiles.tar --codec hyperprior-1:quality=40 --codec avif:quality=50,mosaic=true --json"
     ),
 )(bench_command)
+
+app.command(
+    "compare",
+    epilog=examples(
+        "compare ./images",
+        "compare tiles.tar --codecs hyperprior-1,avif:mosaic=true,jpeg --qualities 20,40,60,80 --html compared.html",
+        "compare photos/ --codecs 'avif,jpeg2000:psnr=30|35|40' --anchor avif --journal compared.journal",
+    ),
+)(compare_command)
+
+app.command(
+    "plan",
+    epilog=examples("plan ./images", "plan tiles.tar --minutes 5 --min-psnr 35", "plan photos/ --target-size 10GB --json"),
+)(plan_command)
 
 app.command(
     "verify",

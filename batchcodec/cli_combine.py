@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +27,7 @@ from batchcodec.cli_options import (
     RangesOption,
     WorkersOption,
     counting,
+    parse_bytes,
     preprocessing,
     selecting,
 )
@@ -55,7 +54,6 @@ RecodeOption = Annotated[
     str | None,
     typer.Option(help="Lossless codec for the wanted images of groups that hold others too, such as zstd."),
 ]
-_BYTES = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? *(?:([kMGT])(i)?)?B?", re.IGNORECASE)
 
 
 def merge_command(
@@ -174,7 +172,7 @@ def split_command(
             folder,
             parts=parts,
             items=items,
-            max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            max_bytes=None if max_bytes is None else parse_bytes("max-bytes", max_bytes),
             by_label=by_label,
             recode=recode,
             force=force,
@@ -216,16 +214,6 @@ def extract_command(
             archive, target, selection, recode=recode, whole_groups=whole_groups, force=force, progress=counting(bar)
         )
     output.result(report, extract_text(report))
-
-
-def parse_bytes(value: str) -> int:
-    """`500MB` (500,000,000), `2GiB` (2 * 2^30) or a plain number of bytes."""
-    match = _BYTES.fullmatch(value)
-    if match is None:
-        raise OptionError("max-bytes", value, "a number of bytes such as 500MB or 2GiB")
-    whole, part, unit, binary = match.groups("")
-    factor = (1024 if binary else 1000) ** ("kmgt".index(unit.lower()) + 1 if unit else 0)
-    return int(Decimal(f"{whole}.{part or 0}") * factor)
 
 
 def merge_text(report: MergeReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from batchcodec.preprocess import Preprocess, parse_size
 from batchcodec.selection import Selection
 
 INTERRUPTED = 130
+_BYTES = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? *(?:([kMGT])(i)?)?B?", re.IGNORECASE)
 
 
 class OnError(StrEnum):
@@ -89,6 +91,32 @@ def parse_percent(name: str, text: str) -> float:
     if not match:
         raise OptionError(name, text, "a percentage such as 5%")
     return float(match[1]) / 100
+
+
+def parse_bytes(name: str, value: str) -> int:
+    """`500MB` (500,000,000), `2GiB` (2 * 2^30) or a plain number of bytes.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    match = _BYTES.fullmatch(value)
+    if match is None:
+        raise OptionError(name, value, "a number of bytes such as 500MB or 2GiB")
+    whole, part, unit, binary = match.groups("")
+    factor = (1024 if binary else 1000) ** ("kmgt".index(unit.lower()) + 1 if unit else 0)
+    return int(Decimal(f"{whole}.{part or 0}") * factor)
+
+
+def parse_numbers(name: str, text: str) -> list[int]:
+    """`20,40,60` as numbers.
+
+    Raises:
+        OptionError: it is no such list.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
+        raise OptionError(name, text, "whole numbers with commas between, such as 20,40,60")
+    return [int(part) for part in parts]
 
 
 def counting(bar: Any) -> Callable[[int, int], None]:

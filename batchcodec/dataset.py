@@ -9,6 +9,10 @@ several threads at once, in any order, and costs no more than in order, then let
 `parallel_reads = True`: `pack` then reads ahead on as many threads as there are cores. A stream that only goes forwards has
 none: it is safe behind a lock, but threads that are not quite in step would make each other start over.
 
+A sequence that can tell an item's shape without decoding it may have a method `head(i) -> ItemHead | None`; `plan` then surveys
+large datasets in little time. It says None of an item of which only reading tells, never raises, and may be called by several
+threads where `parallel_reads` is true. If it is wrong of an unusual file, an estimate is a little off, and nothing else.
+
 Laws, held by `batchcodec.testing.check_format`: `write` then `read` gives the same pixels, names (as far as the format
 has names: `keeps_names`) and labels (`keeps_labels`), in the same order or in sorted order of names; `matches` never raises;
 several threads get what one gets where `parallel_reads` is true.

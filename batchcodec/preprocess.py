@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchcodec.errors import OptionError
-from batchcodec.types import CHANNEL_NAMES, JSON, Item, Pixels
+from batchcodec.types import CHANNEL_NAMES, JSON, ImageSpec, Item, Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,6 +79,12 @@ class Preprocess:
         """As recorded in the archive."""
         size = "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"
         return {"size": size, "resample": self.resample, "fit": self.fit, "mode": self.mode}
+
+    def spec_of(self, spec: ImageSpec) -> ImageSpec:
+        """Shape and type of the item that is coded, of one of this shape and type."""
+        width, height = self.size or (spec.width, spec.height)
+        channels = {"keep": spec.channels, "gray": 1, "rgb": 3}[self.mode]
+        return ImageSpec(height, width, channels, spec.dtype)
 
     def __call__(self, item: Item) -> Item:
         """The item as it is coded, with what was changed in its notes."""

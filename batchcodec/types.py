@@ -69,6 +69,21 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemHead:
+    """What a dataset knows of an item without decoding it.
+
+    Attributes:
+        spec: shape and type of its pixels.
+        label: the class, where the dataset has classes.
+        n_bytes: of the item's own file; None where it is part of an array.
+    """
+
+    spec: ImageSpec
+    label: str | None = None
+    n_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSpec:
     """Number, shape and type of the images of one group: `[n_items, height, width, channels]`."""
 

@@ -19,18 +19,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from batchcodec import PackOptions, Preprocess, metrics, pack
+from batchcodec import PackOptions, Preprocess, pack
+from batchcodec.comparing import measuring
+from batchcodec.comparing.curves import Point, around, bd_rate, bd_rate_of, bytes_at, curve
+from batchcodec.comparing.measuring import Subject as Dataset
 from batchcodec.learned.data import load_images
 from batchcodec.opening import open_archive
 from batchcodec.registry import registry
 from batchcodec.types import Pixels
+
+__all__ = ["Dataset", "Point", "around", "bd_rate", "bd_rate_of", "bytes_at", "curve", "measure", "search"]
 
 RESULTS = Path(__file__).with_name("results")
 FASHION_TRAIN = "fashion-mnist/train-images-idx3-ubyte.gz"
@@ -39,44 +44,6 @@ FASHION_MODEL = Path(__file__).with_name("models") / "fashion64-hyperprior.safet
 FASHION_SIZE = Preprocess(size=(64, 64), resample="bicubic")
 TARGETS = (30.75, 35.0)
 """dB at which bytes are compared on Fashion-MNIST; the first is the source paper's."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images and where to pack them from.
-
-    Attributes:
-        path: what `pack` reads.
-        images: what it codes, uint8 [H, W, C] each, in the same order.
-        preprocess: from the one to the other.
-        group_items: images of a group; None is the library's choice.
-    """
-
-    path: Path
-    images: Sequence[Pixels]
-    preprocess: Preprocess = Preprocess()  # noqa: RUF009  # frozen
-    group_items: int | None = None
-
-    @property
-    def n_pixels(self) -> int:
-        """Of all images together."""
-        return sum(image.shape[0] * image.shape[1] for image in self.images)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One archive. Seconds are of all items together, bytes of one item on average and without weights."""
-
-    codec: str
-    setting: str
-    n_items: int
-    bytes_per_item: float
-    weight_bytes: int
-    bits_per_pixel: float
-    mean_psnr: float
-    pooled_psnr: float
-    encode_seconds: float
-    decode_seconds: float
 
 
 def data_folder(needs: str) -> Path:
@@ -114,60 +81,13 @@ def from_arrays(path: Path, images: Sequence[Pixels], *, group_items: int | None
 def measure(
     dataset: Dataset, text: str, model: Path | None = None, *, codec: str = "", setting: str = "", workers: int = 1
 ) -> Point:
-    """Pack a dataset, read all of it back, and measure.
-
-    Args:
-        dataset: what to pack.
-        text: codec text.
-        model: for codecs that take one.
-        codec: what the table calls it; by default its id, with "mosaic" where it makes them.
-        setting: what the table calls the setting; by default the options of the text.
-        workers: groups coded at once. Times are CPU seconds, whatever it is.
-    """
-    name, _, options = text.partition(":")
-    with tempfile.TemporaryDirectory() as folder, _timed_encoding(name) as encoded:
-        target = Path(folder, "out.cpack")
+    """`batchcodec.comparing.measuring.measure` with CPU seconds, after whatever a first use does."""
+    with tempfile.TemporaryDirectory() as folder, _timed_encoding(text.partition(":")[0]) as encoded:
         _warm_up(Path(folder), dataset, text, model)
         encoded.clear()
-        settings = PackOptions(
-            codec=text, model=model, preprocess=dataset.preprocess, group_items=dataset.group_items, workers=workers
-        )
-        packed = pack(dataset.path, target, settings)
-        n_bytes = target.stat().st_size
-        error, decode_seconds = _decoded(target, dataset)
-    if packed.bytes.total != n_bytes or packed.n_items != len(dataset.images):
-        raise RuntimeError(f"{text}: {n_bytes} bytes and {packed.n_items} items are not what was expected")
-    samples = np.array([image.size for image in dataset.images])
-    without_weights = n_bytes - packed.bytes.model
-    pooled = float(metrics.psnr_of_mse(np.array([(error * samples).sum() / samples.sum()]), 255.0)[0])
-    return Point(
-        codec=codec or name + (" mosaic" if "mosaic=true" in options else ""),
-        setting=setting or options.replace(",mosaic=true", ""),
-        n_items=packed.n_items,
-        bytes_per_item=without_weights / packed.n_items,
-        weight_bytes=packed.bytes.model,
-        bits_per_pixel=8 * without_weights / dataset.n_pixels,
-        mean_psnr=metrics.mean_psnr(metrics.psnr_of_mse(error, 255.0)),
-        pooled_psnr=min(pooled, metrics.LOSSLESS_PSNR),
-        encode_seconds=sum(encoded),
-        decode_seconds=decode_seconds,
-    )
-
-
-def _decoded(path: Path, dataset: Dataset) -> tuple[metrics.Floats, float]:
-    """The MSE of each item [N], and the CPU seconds of decoding."""
-    error = np.full(len(dataset.images), np.nan)
-    seconds = 0.0
-    with open_archive(path) as archive:
-        groups = archive.groups()
-        while True:
-            started = time.process_time()  # some decoders use a thread of their own
-            group = next(groups, None)
-            seconds += time.process_time() - started
-            if group is None:
-                return error, seconds
-            for index, item in group:
-                error[index] = metrics.mse(dataset.images[index][None], item.pixels[None])[0]
+        clock = time.process_time  # some decoders use a thread of their own
+        point = measuring.measure(dataset, text, model, codec=codec, setting=setting, workers=workers, clock=clock)
+        return replace(point, encode_seconds=sum(encoded))
 
 
 @contextmanager
@@ -200,51 +120,6 @@ def _warm_up(folder: Path, dataset: Dataset, text: str, model: Path | None) -> N
     with open_archive(folder / "small.cpack") as archive:
         list(archive)
     _warm.add(name)
-
-
-# ---- curves
-
-
-def curve(points: Sequence[Point], *, pooled: bool = False) -> tuple[list[float], list[float]]:
-    """PSNR in dB and bytes per item of the points that raise both, in rising order."""
-    rows = sorted((p.pooled_psnr if pooled else p.mean_psnr, p.bytes_per_item) for p in points)
-    kept: list[tuple[float, float]] = []
-    for row in rows:
-        while kept and kept[-1][1] >= row[1]:  # fewer bytes at a higher PSNR: that point is never used
-            kept.pop()
-        if not kept or row[0] > kept[-1][0]:
-            kept.append(row)
-    return [row[0] for row in kept], [row[1] for row in kept]
-
-
-def bytes_at(points: Sequence[Point], psnr: float, *, pooled: bool = False) -> float | None:
-    """Bytes per item at a PSNR, piecewise linear in (dB, log bytes); None outside of what was measured."""
-    decibels, n_bytes = curve(points, pooled=pooled)
-    if not decibels or not decibels[0] <= psnr <= decibels[-1]:
-        return None
-    return float(np.exp(np.interp(psnr, decibels, np.log(n_bytes))))
-
-
-def around(points: Sequence[Point], psnr: float) -> tuple[Point | None, Point | None]:
-    """The packed points below and above a mean PSNR that are next to it."""
-    below = max((p for p in points if p.mean_psnr <= psnr), key=lambda p: p.mean_psnr, default=None)
-    return below, min((p for p in points if p.mean_psnr > psnr), key=lambda p: p.mean_psnr, default=None)
-
-
-def bd_rate(anchor: Sequence[Point], test: Sequence[Point], *, pooled: bool = False) -> float | None:
-    """Bytes that `test` needs beside `anchor` at equal PSNR in %, over the PSNR that both have; None where there is none."""
-    return bd_rate_of(*curve(anchor, pooled=pooled), *curve(test, pooled=pooled))
-
-
-def bd_rate_of(psnr: list[float], rate: list[float], test_psnr: list[float], test_rate: list[float]) -> float | None:
-    """`bd_rate` of curves in rising order: PCHIP on the logarithm of the rate (VCEG-M33, as JVET computes it)."""
-    import bjontegaard
-
-    low, high = max(psnr[0], test_psnr[0]), min(psnr[-1], test_psnr[-1])
-    if min(len(psnr), len(test_psnr)) < 2 or low >= high:
-        return None
-    found = bjontegaard.bd_rate(rate, psnr, test_rate, test_psnr, method="pchip", require_matching_points=False, min_overlap=0)
-    return float(found)
 
 
 def search(pack_at: Callable[[int], Point], target: float, start: int, *, low: int = 1, high: int = 100) -> list[Point]:

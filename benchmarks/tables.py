@@ -192,6 +192,27 @@ def viewer() -> str:
     return f"{said}\n\n{table(['asked for', 'ms'], rows)}"
 
 
+def planned() -> str:
+    run = results("plan")
+    rows = []
+    for name, row in run["sets"].items():
+        cells = [name, f"`{row['codec']}`", f"{row['groups_tried']} of {row['groups']:.0f}"]
+        for what, unit, digits in (("n_bytes", 1000, 0), ("mean_psnr", 1, 2), ("pooled_psnr", 1, 2)):
+            stated, actual = row["stated"][what], row["actual"][what]
+            ends = [f"{stated[end] / unit:,.{digits}f}" if stated[end] is not None else "?" for end in ("low", "high")]
+            cells.append(
+                f"{' to '.join(ends)}: {'' if row['inside'][what] else '**'}{actual / unit:,.{digits}f}"
+                f"{'' if row['inside'][what] else '** (outside)'}"
+            )
+        rows.append(cells)
+    n_inside = [ok for row in run["sets"].values() for ok in row["inside"].values()]
+    head = ["set", "recommended", "groups tried", "kB, stated: true", "mean dB, stated: true", "pooled dB, stated: true"]
+    said = (
+        f"{sum(n_inside)} of {len(n_inside)} figures are inside of their intervals; {run['minutes']:.0f} minutes for each plan."
+    )
+    return f"{said}\n\n{table(head, rows)}"
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -210,6 +231,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "downstream": trained_from_archives,
     },
     HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
+    HERE.parent / "docs" / "planning.md": {"planned": planned},
     HERE.parent / "README.md": {"fashion": fashion},
 }
 

@@ -85,13 +85,27 @@ ALLOWED: dict[str, set[str]] = {
     | {f"report.{m}" for m in ("item", "originals", "page")}
     | {f"view.{m}" for m in ("catalogue", "pair", "thumbnails")},
     "view.server": {"errors", "opening", "view.pages"},
+    "sampling": CONTRACTS | {"registry"},
+    "comparing.curves": {"errors"},
+    "comparing.series": {"errors", "registry"},
+    "comparing.measuring": CONTRACTS | {"comparing.curves", "metrics", "opening", "pack", "preprocess", "registry"},
+    "comparing.kept": {"disk", "errors", "journal", "comparing.curves"},
+    "planning.estimate": set(),
+    "planning.order": set(),
+    "planning.survey": {"errors", "types", "preprocess", "planning.order"},
+    "planning.frame": {"codec", "types", "packing.grouping"} | {f"planning.{m}" for m in ("estimate", "order", "survey")},
+    "planning.goal": {"planning.forecast"},
     "checking.findings": set(),
     "checking.decoding": {"codec", "errors", "types", "checking.findings", "registry"}
     | {f"archive.{m}" for m in ("digest", "recovery", "scan")},
 }
 """What each module of batchcodec may import of batchcodec."""
 
-COMMAND_LINE = {"cli", "cli_bench", "cli_care", "cli_combine", "cli_options", "cli_report", "cli_train", "cli_view", "console"}
+COMMAND_LINE = {
+    "cli",
+    *(f"cli_{name}" for name in ("bench", "care", "combine", "compare", "options", "plan", "report", "train", "view")),
+    "console",
+}
 
 
 def _modules(root: Path) -> dict[str, Path]:

@@ -20,11 +20,11 @@ import numpy as np
 
 from batchcodec.archive.reader import Archive
 from batchcodec.bench.job import Job
-from batchcodec.bench.sampled import SamplingRegistry
 from batchcodec.opening import open_archive
 from batchcodec.pack import PackOptions, PackReport, pack
 from batchcodec.parallel import cores
 from batchcodec.registry import registry
+from batchcodec.sampling import SamplingRegistry, spread
 from batchcodec.unpack import UnpackOptions, unpack
 
 Figures = dict[str, Any]
@@ -84,7 +84,9 @@ def _packed(job: Job) -> PackReport:
         format_options=job.format_options,
         workers=job.workers,
     )
-    return pack(job.source, job.archive, options, plugins=SamplingRegistry(registry(), job.images))
+    return pack(
+        job.source, job.archive, options, plugins=SamplingRegistry(registry(), lambda n_items: spread(n_items, job.images))
+    )
 
 
 # ---- reading

@@ -97,6 +97,9 @@ class FolderItems(ImageFiles):
             raise ItemError(self._path, printable(name), "the file name is not valid UTF-8; rename the file")
         return open_regular(self._path / name)
 
+    def _length(self, index: int) -> int:
+        return (self._path / self._names[index]).stat().st_size
+
     def _label(self, index: int) -> str | None:
         return folder_label(self._names[index], self._depth)
 

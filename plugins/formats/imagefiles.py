@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import ItemError, OptionError
-from batchcodec.types import JSON, Item
+from batchcodec.types import JSON, Item, ItemHead
 
 from .lazy import LazyItems
 from .names import split_suffix
-from .pixels import count_frames, read_image
+from .pixels import count_frames, image_spec, read_image
 
 
 class ImageFiles(LazyItems):
@@ -66,6 +66,25 @@ class ImageFiles(LazyItems):
             return Item(name, decoded.pixels, self._label(file), attributes, decoded.notes)
         except OSError as exc:
             raise ItemError(self._path, name, exc.strerror or str(exc)) from exc
+
+    def head(self, index: int) -> ItemHead | None:
+        """By the header of the file. None where the files are a stream: looking there is reading."""
+        if not self.parallel_reads or self._frames is not None:
+            return None
+        try:
+            with self._open_head(index) as stream:
+                spec = image_spec(stream)
+            return None if spec is None else ItemHead(spec, self._label(index), self._length(index))
+        except (OSError, ItemError):
+            return None
+
+    def _open_head(self, index: int) -> BinaryIO:
+        """Open a file of which the first bytes are enough."""
+        return self._open_file(index)
+
+    def _length(self, index: int) -> int | None:
+        """Bytes of a file, where that is known. Raises OSError."""
+        return None
 
     def _count(self, index: int) -> int:
         try:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import overload
 
-from batchcodec.types import Item
+from batchcodec.types import Item, ItemHead
 
 
 class LazyItems(Sequence[Item]):
@@ -23,6 +23,10 @@ class LazyItems(Sequence[Item]):
     @abstractmethod
     def _read(self, index: int) -> Item:
         """Read one item; `index` is from 0 to `len(self) - 1`. Raises `ItemError`."""
+
+    def head(self, index: int) -> ItemHead | None:
+        """What is known of an item without decoding it; None if nothing is. As in `batchcodec.dataset`."""
+        return None
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -52,6 +56,10 @@ class _Part(LazyItems):
 
     def _read(self, index: int) -> Item:
         return self._whole[self._indices[index]]
+
+    def head(self, index: int) -> ItemHead | None:
+        """That of the whole."""
+        return self._whole.head(self._indices[index])
 
 
 def name_digits(n_items: int) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from batchcodec.dataset import Format
 from batchcodec.errors import EmptyDatasetError, InputError, ItemError
-from batchcodec.types import Item, Pixels
+from batchcodec.types import ImageSpec, Item, ItemHead, Pixels
 
 from .arrays import ItemArray, WindowedArray
 from .lazy import LazyItems, name_digits, numbered_name
@@ -146,6 +146,7 @@ class Layout:
             raise InputError(path, f"{what} is {dtype}; images must be uint8 or uint16 (scale floats first)")
         self.note: str | None = "bool to L" if dtype.name == "bool" else None
         self.stored_shape = shape
+        self._is_deep = dtype.name == "uint16"
         self._channels_first = False
         if len(shape) == 2:
             self.stored_shape = (1, *shape)
@@ -165,6 +166,14 @@ class Layout:
             )
         if self.stored_shape[0] and 0 in self.stored_shape[1:]:
             raise InputError(path, f"{what} has the shape {list(shape)}: its images have no pixels")
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Shape and type of the pixels of each item."""
+        height, width, channels = (*self.stored_shape[1:], 1)[:3]
+        if self._channels_first:
+            channels, height, width = self.stored_shape[1:]
+        return ImageSpec(height, width, channels, "uint16" if self._is_deep else "uint8")
 
     def pixels(self, stored: Any) -> Pixels:
         """One item of the array as uint8 or uint16 [H, W, C]."""
@@ -209,6 +218,14 @@ class ArrayItems(LazyItems):
         except (SystemError, ValueError) as exc:  # by NumPy, for characters beyond Unicode
             raise ItemError(self._path, name, f"its name or label is not valid Unicode: {exc}") from exc
         return Item(name, pixels, label, notes=self._notes)
+
+    def head(self, index: int) -> ItemHead | None:
+        """Every item has the shape of the array."""
+        try:
+            label = None if self._labels is None else _text(self._labels[index]) or None
+        except (InputError, SystemError, ValueError):
+            return None
+        return ItemHead(self._layout.spec, label)
 
 
 def _text(value: Any) -> str:

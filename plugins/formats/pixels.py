@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from batchcodec.errors import ItemError
-from batchcodec.types import CHANNEL_NAMES, JSON, Pixels
+from batchcodec.types import CHANNEL_NAMES, JSON, ImageSpec, Pixels
 
 from .deep import TIFF_MAGIC, Unreadable, deep_samples, netpbm_maxval, read_tiff_page
 from .quiet import quiet, quiet_log
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 # Formats with one plain raster. Left out on purpose: those that run a program or a script (EPS, WMF) and containers.
 PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "ICO", "PCX", "QOI", "TGA")
 
+_HEADER_CHANNELS = {
+    **{("JPEG", mode): channels for mode, channels in (("L", 1), ("RGB", 3), ("CMYK", 3))},
+    **{("PNG", mode): channels for mode, channels in (("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4))},
+    **{("WEBP", mode): channels for mode, channels in (("RGB", 3), ("RGBA", 4))},
+    **{("BMP", mode): channels for mode, channels in (("1", 1), ("L", 1), ("P", 3), ("RGB", 3))},
+}
+"""Channels of the pixels, by Pillow's format and mode, where nothing else in the file decides over them."""
 _ORIENTATION_TAG = 274
 # Tags of a TIFF that describe its own layout and are wrong in any other file.
 _LAYOUT_TAGS = frozenset((*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 317, 318, 319, *range(320, 334)))
@@ -71,6 +78,24 @@ def read_image(path: Path, name: str, stream: BinaryIO, *, frame: int | None = N
             return _decode(stream, frame, metadata)
     except Exception as exc:  # on damaged files decoders raise nearly everything: SyntaxError, struct.error, MemoryError, ...
         raise ItemError(path, name, _reason(exc)) from exc
+
+
+def image_spec(stream: BinaryIO) -> ImageSpec | None:
+    """Shape and type that `read_image` would give, by the header alone; None where it takes more to know them."""
+    try:
+        with quiet(), _open(stream) as image:
+            channels = _HEADER_CHANNELS.get((image.format or "", image.mode))
+            tile: Any = next(iter(getattr(image, "tile", ())), None)
+            raw = image.mode if tile is None else tile[3]
+            deep = "16" in str(raw) or (image.format == "PNG" and not isinstance(raw, str))
+            if channels is None or deep or "transparency" in image.info or getattr(image, "is_animated", False):
+                return None
+            # Asking a PNG for its EXIF would load the pixels; there it is rare, and mostly before them.
+            turned = image.format != "PNG" and _orientation(image) in (5, 6, 7, 8)
+            width, height = image.size[::-1] if turned else image.size
+            return ImageSpec(height, width, channels)
+    except Exception:
+        return None  # reading it says why
 
 
 def count_frames(stream: BinaryIO) -> int:

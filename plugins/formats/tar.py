@@ -53,6 +53,7 @@ _MAX_SIDECAR_BYTES = 16 << 20
 _MAX_IMAGE_BYTES = 2 << 30  # a compressed tar of a few megabytes may claim anything
 _MAX_JSON_DEPTH = 90  # an archive holds 100 levels, a few of which are its own
 _MAX_HEADER_BYTES = 1 << 20  # of an extended header: its size is a claim too
+_HEAD_BYTES = 1 << 16  # that tell the size of an image, unless its metadata is larger
 _DIGITS = re.compile(rb"[0-9]{512}")
 _EXIF_KEYS = ("exif", "icc")  # written into the image file itself
 
@@ -189,6 +190,14 @@ class TarItems(ImageFiles):
             return io.BytesIO(self._bytes(self._offsets[index], self._sizes[index]))
         except STREAM_ERRORS as exc:
             raise ItemError(self._path, name, str(exc)) from exc
+
+    def _open_head(self, index: int) -> BinaryIO:
+        if index in self._faults or not is_utf8(self._names[index]) or unsafe_reason(self._names[index]) is not None:
+            raise ItemError(self._path, printable(self._names[index]), "it cannot be read")
+        return io.BytesIO(self._bytes(self._offsets[index], min(self._sizes[index], _HEAD_BYTES)))
+
+    def _length(self, index: int) -> int:
+        return self._sizes[index]
 
     def _sidecar(self, index: int, suffix: str) -> str | None:
         """The text of the `.cls` or `.json` that belongs to an image."""

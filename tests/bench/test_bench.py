@@ -14,15 +14,15 @@ from batchcodec.bench import measures
 from batchcodec.bench.generated import generate, write_npz
 from batchcodec.bench.job import Job
 from batchcodec.bench.run import BenchOptions, run
-from batchcodec.bench.sampled import Sample, SamplingRegistry, picks
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError
 from batchcodec.registry import registry
+from batchcodec.sampling import Sample, SamplingRegistry, spread
 
 
 @pytest.mark.parametrize(("n_items", "n_wanted"), [(0, 5), (3, 5), (5, 5), (7, 5), (1000, 7), (10**9, 3)])
 def test_picks_are_spread_and_rise(n_items: int, n_wanted: int) -> None:
-    found = picks(n_items, n_wanted)
+    found = spread(n_items, n_wanted)
     assert len(found) == min(n_items, n_wanted)
     assert all(0 <= i < n_items for i in found)
     steps = np.diff(found)
@@ -31,7 +31,7 @@ def test_picks_are_spread_and_rise(n_items: int, n_wanted: int) -> None:
 
 def test_a_sample_reads_what_it_is_asked_for() -> None:
     items = [Item(f"{i}.png", picture((4, 4), i)[:, :, None]) for i in range(10)]
-    sample = Sample(items, 4)
+    sample = Sample(items, spread(10, 4))
     assert [item.name for item in sample] == ["0.png", "2.png", "5.png", "7.png"]
     assert [item.name for item in sample[1:3]] == ["2.png", "5.png"]
     assert sample[-1] is items[7]
@@ -40,7 +40,7 @@ def test_a_sample_reads_what_it_is_asked_for() -> None:
 
 
 def test_pack_reads_a_sample_through_the_format_of_the_source(pictures: Path, tmp_path: Path) -> None:
-    sampling = SamplingRegistry(registry(), 3)
+    sampling = SamplingRegistry(registry(), lambda n_items: spread(n_items, 3))
     assert sampling.codec_ids() == registry().codec_ids()
     report = pack(pictures, tmp_path / "a.cpack", PackOptions(codec="store"), plugins=sampling)
     assert (report.n_items, report.format) == (3, "folder")

@@ -13,7 +13,7 @@ from helpers import CONSOLE_SCRIPT, RunCli, install_fake, picture
 from PIL import Image
 
 import batchcodec
-from batchcodec.cli_combine import parse_bytes
+from batchcodec.cli_options import parse_bytes
 from batchcodec.errors import OptionError
 
 from .test_whole_or_absent import SLOW_FORMAT
@@ -181,13 +181,13 @@ def test_extract_says_what_to_do(
     ],
 )
 def test_sizes(text: str, n_bytes: int) -> None:
-    assert parse_bytes(text) == n_bytes
+    assert parse_bytes("max-bytes", text) == n_bytes
 
 
 @pytest.mark.parametrize("text", ["", "GB", "1iB", "-1", "1e9", "1,5GB", "1XB"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(OptionError, match="500MB"):
-        parse_bytes(text)
+        parse_bytes("max-bytes", text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,1 @@
+"""Curves of rate and distortion from real archives of a sample: `batchcodec compare`."""

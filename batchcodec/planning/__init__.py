@@ -1,0 +1,1 @@
+"""What packing a dataset would come to, from a sample of it: `batchcodec plan`."""
