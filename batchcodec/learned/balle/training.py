@@ -1,0 +1,159 @@
+"""Training of `balle2017-1`: rate and distortion at all qualities at once.
+
+The loss of an image at a quality is that of the paper, bits per pixel + lambda * MSE (gray levels, squared), with a lambda that
+rises from the lowest to the highest of the settings as quality does from 1 to 100. It is multiplied by (middle lambda /
+lambda)^(1/2), so that the relative gain of all qualities counts about alike.
+
+Latents get uniform noise in the rate term, and are rounded with straight-through gradients on the way to the synthesis (which
+the paper gives the noise as well; Minnen & Singh 2020, arXiv 2007.08739, found the mixture better).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from batchcodec.errors import OptionError
+from batchcodec.learned.balle.network import N_QUALITIES, Architecture, Transforms
+from batchcodec.learned.balle.prior import CumulativePrior
+from batchcodec.learned.data import Crops
+from batchcodec.learned.loop import Trainer, bfloat16_is_fast
+from batchcodec.learned.settings import RunSettings
+from batchcodec.types import Pixels
+
+KAPPA = 6 / math.log(2)
+"""Bits that an MSE of the square of a quantiser step is worth to a uniform quantiser at high rate, where MSE = step^2 / 12."""
+VALIDATION_QUALITIES = (10, 40, 70, 95)
+
+
+@dataclass(frozen=True)
+class BalleSettings(RunSettings):
+    """Of one run.
+
+    Attributes:
+        lambdas: what one unit of MSE (gray levels, squared, mean over samples) is worth in bits per pixel at quality 1 and 100.
+        validation: images that are held out, at most a tenth of them.
+    """
+
+    learning_rate: float = 1e-3
+    lambdas: tuple[float, float] = (0.0018, 0.08)
+    validation: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.lambdas
+        if not 1e-6 <= low < high <= 10:
+            raise OptionError("lambda", f"{low},{high}", "two rising numbers from 0.000001 to 10")
+        if not 1 <= self.validation <= 1 << 20:
+            raise OptionError("validation", self.validation, "a number of images from 1")
+
+    def held_out(self, n_images: int) -> int:
+        """How many of so many images are held out."""
+        return min(self.validation, max(1, n_images // 10))
+
+
+class Model(nn.Module):
+    """All that is trained."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.transforms = Transforms(arch)
+        self.prior = CumulativePrior(arch.latent)
+
+    def start_linear(self, images: Sequence[Pixels], lambdas: tuple[float, float], seed: int) -> None:
+        """The linear start, with the quantiser steps that fit these lambdas, and priors as wide as its latents."""
+        transforms = self.transforms
+        coarsest, finest = (math.sqrt(KAPPA * transforms.arch.channels / value) for value in lambdas)
+        transforms.start_linear(images, coarsest, finest, seed=seed)
+        rng = np.random.default_rng(seed)
+        side = 4 * transforms.arch.stride
+        crops = Crops.squares([images[i] for i in rng.integers(len(images), size=64)], side, rng)
+        with torch.no_grad():
+            y = transforms.analysed(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
+            cast(Tensor, self.prior.scale).copy_(y.std((0, 2, 3)).clamp_min(finest / 255 / 4))
+
+
+class BalleTrainer(Trainer[BalleSettings]):
+    """A run over images in memory.
+
+    Args:
+        images: uint8 [H, W, C] each, all of one number of channels.
+        settings: of the run.
+        arch: of the networks; its channels are those of the images.
+    """
+
+    codec_id = "balle2017-1"
+    rates = {"prior.": 3.0, "transforms.log_": 3.0}  # noqa: RUF012
+
+    def __init__(self, images: Sequence[Pixels], settings: BalleSettings, arch: Architecture) -> None:
+        data = Crops(
+            images, settings.held_out(len(images)), settings.crop, arch.stride, seed=settings.seed, flip=settings.flip
+        )
+        torch.manual_seed(settings.seed)
+        model = Model(arch)
+        model.start_linear(data.train, settings.lambdas, settings.seed)
+        super().__init__(model, data, settings)
+        self.arch = arch
+
+    def identity(self) -> dict[str, Any]:
+        return {"arch": self.arch.to_json(), "lambdas": list(self.settings.lambdas)}
+
+    def draw(self, n: int) -> tuple[Tensor, ...]:
+        return (torch.rand(n, device=self.device) * (N_QUALITIES - 1),)
+
+    def weights(self, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Lambda of qualities [N] in 0..99, and the factor of the loss, [N] each."""
+        low, high = (math.log(value) for value in self.settings.lambdas)
+        log = low + (high - low) * quality / (N_QUALITIES - 1)
+        return torch.exp(log), torch.exp(((low + high) / 2 - log) / 2)
+
+    def loss(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        (quality,) = drawn
+        bits, error = self.cost(cast(Model, self.model), x, quality, noise=True)
+        worth, factor = self.weights(quality)
+        return (factor * (bits + worth * error)).mean()
+
+    def cost(self, model: Model, x: Tensor, quality: Tensor, *, noise: bool) -> tuple[Tensor, Tensor]:
+        """Bits per pixel and MSE (gray levels, squared) of each image, [N] each, at qualities [N] in 0..99."""
+        transforms = model.transforms
+        gain, step = transforms.gains(quality)
+        low_precision = noise and self.done < 0.9 and bfloat16_is_fast(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low_precision):
+            y = transforms.analysed(x).float()
+            scaled = y * gain
+            rounded = scaled + (torch.round(scaled) - scaled).detach()
+            decoded = transforms.synthesised(rounded * step)
+        coded = scaled + torch.rand_like(scaled) - 0.5 if noise else rounded
+        bits = model.prior.bits(coded / gain, 1 / gain).sum((1, 2, 3)) / (x.shape[2] * x.shape[3])
+        if not noise:
+            decoded = torch.round(decoded).clamp(0, 255)
+        return bits, ((decoded - x) ** 2).mean((1, 2, 3))
+
+    def measure(self) -> dict[str, Any]:
+        stack = self.data.held_out(min(self.data.side, 256))
+        points, losses = [], []
+        for number in VALIDATION_QUALITIES:
+            rates, errors = [], []
+            quality = torch.tensor([number - 1.0], device=self.device)
+            for at in range(0, len(stack), 32):
+                x = self.gray_levels(stack[at : at + 32])
+                bits, error = self.cost(cast(Model, self.average), x, quality.expand(len(x)), noise=False)
+                rates.append(bits)
+                errors.append(error)
+            bits, error = torch.cat(rates), torch.cat(errors)
+            worth, factor = self.weights(quality)
+            losses.append(float((factor * (bits + worth * error)).mean()))
+            psnr = 10 * torch.log10(255**2 / error.clamp_min(1e-2))
+            points.append(
+                {"quality": number, "bits_per_pixel": round(float(bits.mean()), 4), "psnr": round(float(psnr.mean()), 2)}
+            )
+        return {"loss": round(float(np.mean(losses)), 5), "points": points}
+
+    def release(self, **extra: Any) -> bytes:
+        raise NotImplementedError
