@@ -37,7 +37,7 @@ from batchcodec.learned import kernels as bytewise
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
 from batchcodec.learned.hyperprior import coding, engine, kernels, payloads
-from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches, synthesised
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.types import GroupSpec, Pixels
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from batchcodec.learned.balle.network import Architecture
+from batchcodec.learned.balle.architecture import Architecture
 from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
 from batchcodec.learned.data import load_images
 from batchcodec.learned.settings import TrainStatus
@@ -29,13 +29,13 @@ RECIPES = {
         "photos-train.tar",
         Preprocess(mode="rgb"),
         Architecture(channels=3, latent=160, width=96),
-        BalleSettings(crop=128, batch=4, learning_rate=1e-3, lambdas=(0.0018, 0.08), flip=True),
+        BalleSettings(crop=128, batch=4, flip=True),
     ),
     "fashion": (
         "fashion-mnist/train-images-idx3-ubyte.gz",
         Preprocess(size=(64, 64)),
         Architecture(channels=1, latent=48, width=48),
-        BalleSettings(crop=64, batch=16, learning_rate=2e-3, lambdas=(0.001, 0.03), validation=256),
+        BalleSettings(crop=64, batch=16, learning_rate=6e-4, lambdas=(0.002, 0.04), validation=256),
     ),
 }
 

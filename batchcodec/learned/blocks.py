@@ -53,7 +53,7 @@ class GDN(nn.Module):
         gamma: of a channel with itself, at the start.
     """
 
-    def __init__(self, channels: int, *, inverse: bool = False, gamma: float = 0.01) -> None:
+    def __init__(self, channels: int, *, inverse: bool = False, gamma: float = 0.001) -> None:
         super().__init__()
         self.inverse = inverse
         self.beta = nn.Parameter(torch.sqrt(torch.ones(channels) + PEDESTAL))
@@ -65,10 +65,6 @@ class GDN(nn.Module):
         gamma = lower_bound(self.gamma, PEDESTAL**0.5) ** 2 - PEDESTAL
         norm = F.conv2d(w * w, gamma[:, :, None, None], beta)
         return w * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
-
-
-ACTIVATIONS = ("gdn", "leaky-relu", "relu", "gelu", "none")
-UPSAMPLINGS = ("transpose", "pixelshuffle", "resize")
 
 
 def activation(name: str, channels: int, *, inverse: bool = False) -> nn.Module:

@@ -42,7 +42,7 @@ def read(path: Path, codec_id: str, identity: Mapping[str, Any]) -> Checkpoint:
     tensors, document = model_file.parse(model_file.read(path))
     if document.get("checkpoint") != codec_id:
         raise ModelError(f"checkpoint {path}: of {document.get('checkpoint')!r}, expected {codec_id}", path=path)
-    theirs = document.get("identity")
+    theirs = document.get("identity", document)  # older checkpoints have it beside the rest
     theirs = theirs if isinstance(theirs, dict) else {}
     if other := sorted(key for key in identity if theirs.get(key) != identity[key]):
         raise ModelError(f"checkpoint {path}: made with other settings ({', '.join(other)})", path=path)

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -42,6 +43,8 @@ WARM_UP = 200
 CHECKED_STEPS = 250
 """Between two looks at whether training ran away."""
 CHECKPOINT_SECONDS = 120
+LOGGED = 60
+"""Most rows of the log that are kept in a model file."""
 VALIDATED_STEPS = 1000
 FIRST_VALIDATION = 100
 """The step of the first validation of a run that has just begun, so that something can be shown."""
@@ -57,15 +60,17 @@ class Trainer(ABC, Generic[Settings]):
 
     Attributes:
         codec_id: that the checkpoints are for.
-        rates: of parts of the model, by the beginning of a parameter's name: how many times the others' learning rate.
+        rates: of parts of the model, by patterns of parameters' names: how many times the others' learning rate.
         splits_batches: whether threads may each take a part of a batch; not where batch norm looks at all of it.
         keeps_best: whether the weights of the best validation are released, or the last ones.
+        validate_seconds: between two validations; None is every `VALIDATED_STEPS` steps, which another run can repeat.
     """
 
     codec_id: ClassVar[str]
     rates: ClassVar[dict[str, float]] = {}
     splits_batches: ClassVar[bool] = True
     keeps_best: ClassVar[bool] = False
+    validate_seconds: ClassVar[float | None] = None
 
     def __init__(self, model: nn.Module, data: Crops, settings: Settings) -> None:
         self.settings, self.data = settings, data
@@ -75,7 +80,7 @@ class Trainer(ABC, Generic[Settings]):
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                factor = next((f for part, f in self.rates.items() if name.startswith(part)), 1.0)
+                factor = next((f for part, f in self.rates.items() if fnmatchcase(name, part)), 1.0)
                 groups.setdefault(factor, []).append(parameter)
         self.optimiser = torch.optim.Adam([{"params": p, "factor": f} for f, p in groups.items()], lr=settings.learning_rate)
         self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
@@ -228,9 +233,10 @@ class Trainer(ABC, Generic[Settings]):
         Args:
             checkpoint: where the state goes, every `CHECKPOINT_SECONDS`, after each validation and at the end.
             progress: called a few times a second.
-            validate_every: seconds; by default every `VALIDATED_STEPS` steps, which another run can repeat.
+            validate_every: seconds, in place of `validate_seconds`.
             until: part of the whole, 0 to 1.
         """
+        validate_every = self.validate_seconds if validate_every is None else validate_every
         earlier, started, first_step = self.seconds, time.monotonic(), self.step
         last_checkpoint = last_validation = last_progress = started
         with self.numerics():
@@ -357,3 +363,9 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 def _floats(module: nn.Module) -> list[Tensor]:
     """Parameters and buffers that can be averaged."""
     return [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.is_floating_point()]
+
+
+def thinned(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most `LOGGED` rows of a log, evenly spread, the first and the last among them."""
+    last = len(log) - 1
+    return [log[i] for i in sorted({round(last * k / (LOGGED - 1)) for k in range(LOGGED)})] if log else []

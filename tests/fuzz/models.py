@@ -27,10 +27,11 @@ def autoencoder_model() -> bytes:
     """The smallest model for gray images, with the decoder alone."""
     import torch
 
+    from batchcodec.learned.architecture import Shape
     from batchcodec.learned.networks import Autoencoder
 
     torch.manual_seed(0)
-    network = Autoencoder(1, 2, [1, 2, 1], norm=False)
+    network = Autoencoder(1, 2, Shape((1, 2, 1)), norm=False)
     weights = {n: t.numpy().astype(np.float16) for n, t in network.state_dict().items() if n.startswith("decoder.")}
     tables = np.full((2, 256), 256, np.uint16)
     tables[1, :2] = 256 + 100, 256 - 100

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from batchcodec.learned.architecture import Shape
 from batchcodec.learned.networks import Autoencoder, FactorizedPrior
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_folding_is_the_network_in_eval_mode(channels: int) -> None:
     torch.manual_seed(0)
-    net = Autoencoder(channels, 5, (6, 7, 8))
+    net = Autoencoder(channels, 5, Shape((6, 7, 8)))
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -9,79 +9,25 @@ they are rounded and by another one afterwards, both interpolated between those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from batchcodec.errors import ModelError
-from batchcodec.learned.blocks import ACTIVATIONS, UPSAMPLINGS, activation, upsampling
+from batchcodec.learned.balle.architecture import FIRST_STRIDE, N_QUALITIES, STRIDE, Architecture
+from batchcodec.learned.blocks import activation, upsampling
 from batchcodec.learned.data import random_crop
 from batchcodec.types import Pixels
 
-FIRST_STRIDE, FIRST_KERNEL = 4, 9
-STRIDE, KERNEL = 2, 5
-N_QUALITIES = 100
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """The shape of the networks.
-
-    Attributes:
-        channels: of the images, 1 to 4.
-        latent: channels of the latents.
-        width: channels between the layers.
-        depth: layers of each transform: the first has stride 4, the others 2.
-        activation: between them, see `blocks`.
-        upsample: of the synthesis, see `blocks`.
-        anchors: qualities that have gains of their own.
-    """
-
-    channels: int = 3
-    latent: int = 128
-    width: int = 96
-    depth: int = 3
-    activation: str = "gdn"
-    upsample: str = "transpose"
-    anchors: int = 6
-
-    @property
-    def stride(self) -> int:
-        """Pixels of one latent position, each way."""
-        return FIRST_STRIDE * STRIDE ** (self.depth - 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in a model."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The architecture that a model claims, checked.
-
-        Raises:
-            ModelError: something is missing, unknown or out of range.
-        """
-        if set(document) != {field.name for field in fields(cls)}:
-            raise ModelError(f"the model's architecture has {sorted(document)}, expected {[f.name for f in fields(cls)]}")
-        for name, (low, high) in BOUNDS.items():
-            value = document[name]
-            if type(value) is not int or not low <= value <= high:
-                raise ModelError(f"the model's {name!r} is {value!r}, expected a number from {low} to {high}")
-        for name, known in (("activation", ACTIVATIONS), ("upsample", UPSAMPLINGS)):
-            if document[name] not in known:
-                raise ModelError(f"the model's {name!r} is {document[name]!r}, expected {' or '.join(known)}")
-        return cls(**document)
-
-
-BOUNDS = {"channels": (1, 4), "latent": (1, 512), "width": (1, 512), "depth": (1, 5), "anchors": (2, 100)}
+FIRST_KERNEL, KERNEL = 9, 5
+UNIT = 32.0
+"""Gray levels that are 1 inside of the networks: there, edges and textures are about 1, which GDN is made for."""
 
 
 class Transforms(nn.Module):
-    """Analysis, synthesis and gains. Images are gray levels / 255 less `offset`; a latent has their unit."""
+    """Analysis, synthesis and gains. Images are gray levels less `offset`, in units of `UNIT`; so are latents."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -104,17 +50,21 @@ class Transforms(nn.Module):
 
     def analysed(self, x: Tensor) -> Tensor:
         """Latents [N, M, h, w] of gray levels [N, C, H, W] with sides that are multiples of the stride."""
-        y: Tensor = self.encoder(x / 255 - cast(Tensor, self.offset)[:, None, None])
+        y: Tensor = self.encoder((x - cast(Tensor, self.offset)[:, None, None]) / UNIT)
         return y
 
     def synthesised(self, y: Tensor) -> Tensor:
         """Gray levels [N, C, H, W], neither rounded nor clamped, of latents."""
         x: Tensor = self.decoder(y)
-        return 255 * (x.float() + cast(Tensor, self.offset)[:, None, None])
+        return UNIT * x.float() + cast(Tensor, self.offset)[:, None, None]
 
-    def gains(self, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """What latents are multiplied by before they are rounded and afterwards, [N, M, 1, 1] each, for qualities [N] in 0..99."""
-        return tuple(torch.exp2(interpolated(log, quality))[:, :, None, None] for log in (self.log_gain, self.log_step))  # type: ignore[return-value]
+    def gain(self, quality: Tensor) -> Tensor:
+        """What latents are multiplied by before they are rounded, [N, M, 1, 1], for qualities [N] in 0..99."""
+        return torch.exp2(interpolated(self.log_gain, quality))[:, :, None, None]
+
+    def step(self, quality: Tensor) -> Tensor:
+        """What integers are multiplied by to be latents again, [N, M, 1, 1], for qualities [N] in 0..99."""
+        return torch.exp2(interpolated(self.log_step, quality))[:, :, None, None]
 
     @torch.no_grad()
     def start_linear(self, images: Sequence[Pixels], coarsest: float, finest: float, *, seed: int = 0) -> None:
@@ -130,9 +80,9 @@ class Transforms(nn.Module):
         arch, rng = self.arch, np.random.default_rng(seed)
         picks = rng.integers(len(images), size=max(2000, (1 << 22) // (arch.stride**2 * arch.channels)))
         patches = np.stack([random_crop(images[i], arch.stride, rng) for i in picks])
-        offset = np.median(patches, (0, 1, 2)) / 255
+        offset = np.median(patches, (0, 1, 2))
         cast(Tensor, self.offset).copy_(torch.from_numpy(offset))
-        z = torch.from_numpy(patches.transpose(0, 3, 1, 2) / 255 - offset[:, None, None])  # [P, C, s, s]
+        z = torch.from_numpy((patches.transpose(0, 3, 1, 2) - offset[:, None, None]) / UNIT)  # [P, C, s, s]
         downs = [layer for layer in self.encoder if isinstance(layer, nn.Conv2d)]
         ups = [layer for layer in self.decoder if isinstance(layer, nn.ConvTranspose2d | nn.Sequential)][::-1]
         for down, up in zip(downs, ups, strict=True):
@@ -149,7 +99,7 @@ class Transforms(nn.Module):
                     if name.endswith("bias"):
                         parameter.zero_()
             z = (flat @ vectors).reshape(p, side // stride, side // stride, -1).permute(0, 3, 1, 2)
-        log_step = torch.from_numpy(np.log2(np.geomspace(coarsest, finest, arch.anchors) / 255)).float()[:, None]
+        log_step = torch.from_numpy(np.log2(np.geomspace(coarsest, finest, arch.anchors) / UNIT)).float()[:, None]
         self.log_step.copy_(log_step.expand_as(self.log_step))
         self.log_gain.copy_(-self.log_step)
 

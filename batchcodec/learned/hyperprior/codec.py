@@ -24,6 +24,7 @@ from batchcodec.codec import Codec
 from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
 from batchcodec.learned import model_file, shipped
 from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.inference import batches
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from batchcodec.learned.hyperprior.engine import Latents
     from batchcodec.learned.hyperprior.model import LoadedModel
 
-BATCH_PIXELS = 1 << 17
-"""Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
 STRIP_PIXELS = 1 << 20
 """Pixels of a large image that are synthesised at once."""
 DEFAULT_QUALITY = 55
@@ -205,12 +204,6 @@ def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, ro
             model.engine.pixels(latents[part, first:last], plane[part], pixels)
             out[part, top * stride : bottom * stride] = pixels[:, (top - first) * stride : (bottom - first) * stride]
     return out
-
-
-def batches(n_items: int, n_pixels: int) -> list[slice]:
-    """Parts of a group that go through a network together; they depend on the group alone."""
-    step = max(1, BATCH_PIXELS // n_pixels)
-    return [slice(start, min(n_items, start + step)) for start in range(0, n_items, step)]
 
 
 def _to_planes(images: Pixels, n_channels: int) -> Pixels:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchcodec.entropy import gaussian
 from batchcodec.learned.hyperprior import coding, kernels
-from batchcodec.learned.hyperprior.codec import STRIP_PIXELS, batches
+from batchcodec.learned.hyperprior.codec import STRIP_PIXELS
 from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.training import KAPPA
