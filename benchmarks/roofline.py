@@ -39,6 +39,7 @@ from batchcodec.learned.exact import ExactConv2d, numerics
 from batchcodec.learned.hyperprior import coding, engine, kernels, payloads
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
+from batchcodec.learned.inference import batches
 from batchcodec.types import GroupSpec, Pixels
 
 QUALITIES = {"fashion-fast": 40, "fashion-balanced": 40, "fashion-small": 40, "kodak-fast": 55, "kodak-balanced": 55}

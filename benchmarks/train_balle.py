@@ -4,8 +4,8 @@
     python benchmarks/train_balle.py photo --minutes 120 --resume   # go on, on another day or another machine
     python benchmarks/train_balle.py fashion --minutes 5
 
-`photo` is trained on `photos-train.tar`, `fashion` on the 60,000 training images of Fashion-MNIST at 64x64, and on nothing else.
-The checkpoint beside the output has all state; the figures on the way go to the model's `.log.json`.
+`photo` is trained on `photos-train.tar`, `fashion` on the 60,000 training images of Fashion-MNIST at 64x64, and on nothing
+else. The checkpoint beside the output has all state; the figures on the way go to the model's `.log.json`.
 """
 
 from __future__ import annotations

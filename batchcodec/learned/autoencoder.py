@@ -33,6 +33,7 @@ from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 if TYPE_CHECKING:
     from batchcodec.learned.networks import Autoencoder
 
+
 class AutoencoderCodec(Codec):
     """Codes gray or RGB images with a model that `batchcodec train` made.
 

@@ -1,6 +1,7 @@
 """Building blocks of convolutional transforms, by the names that options and models use.
 
-- Activations: `gdn` (generalised divisive normalisation, with its inverse in the synthesis), `leaky-relu`, `relu`, `gelu`, `none`.
+- Activations: `gdn` (generalised divisive normalisation, with its inverse in the synthesis), `leaky-relu`, `relu`, `gelu`,
+  `none`.
 - Upsampling by s: `transpose` (transposed convolution), `pixelshuffle` (3x3 convolution to s^2 times the channels, then
   shuffled into place), `resize` (nearest neighbour, then a convolution).
 """
@@ -29,7 +30,7 @@ class _LowerBound(torch.autograd.Function):
         return x.clamp_min(bound)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return torch.where((x >= ctx.bound) | (grad < 0), grad, 0), None
 

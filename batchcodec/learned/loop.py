@@ -123,7 +123,7 @@ class Trainer(ABC, Generic[Settings]):
         """Factor of the learning rate, from what is `done`: falls to zero over the second half."""
         return min(1.0, 2 * (1 - self.done))
 
-    def before_step(self) -> None:  # noqa: B027
+    def before_step(self) -> None:
         """Called before each step, for what depends on how far the run is."""
 
     def numerics(self) -> contextlib.AbstractContextManager[None]:

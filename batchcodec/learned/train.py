@@ -125,18 +125,22 @@ class AutoencoderTrainer(Trainer[TrainOptions]):
             torch.set_num_threads(options.threads or _fastest_threads(self))
 
     def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
         free = {"minutes", "epochs", "device", "threads", "patience"}
         options = {name: value for name, value in asdict(self.settings).items() if name not in free}
         found: dict[str, Any] = json.loads(json.dumps({**options, "channels": self.data.channels}))
         return found
 
     def schedule(self) -> float:
+        """Along a cosine."""
         return 0.5 + 0.5 * math.cos(math.pi * self.done)
 
     def badness(self, loss: float) -> float:
-        return math.exp(min(loss, 100.0)) if not math.isnan(loss) else loss  # it is a logarithm of the error
+        """The loss is a logarithm of the error."""
+        return math.exp(min(loss, 100.0)) if not math.isnan(loss) else loss
 
     def loss(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Rate and distortion, see above."""
         options, net, x = self.settings, self.model.net, x / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16_is_fast(self.device)):
             y = net.encoder(x)

@@ -8,8 +8,8 @@ the bytes.
 Payload: quality (1 byte, 1..100); LEB128 number of escape bytes; the escape bytes; the rANS words. They code the latents in the
 order [M, N, h, w] (see `batchcodec.entropy.values`).
 
-The bitstream decodes to the same integers on every machine. The synthesis transform then runs in float32, so a sample may differ
-by 1 between machines: `exact` is false.
+The bitstream decodes to the same integers on every machine. The synthesis transform then runs in float32, so a sample may
+differ by 1 between machines: `exact` is false.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def _frequencies(masses: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.ui
     beyond = total - np.cumsum(counts)  # what is not in the first 1, 2, ... symbols
     n_kept = int(np.argmax(beyond <= total >> RARE)) + 1 if int(beyond[-1]) <= total >> RARE else len(counts)
     escape = max(1, int(beyond[n_kept - 1]), total >> RARE)
-    return quantise_counts(np.append(counts[:n_kept], escape)[None])[0]
+    frequencies: npt.NDArray[np.uint32] = quantise_counts(np.append(counts[:n_kept], escape)[None])[0]
+    return frequencies
 
 
 def histogram(
@@ -92,9 +93,11 @@ def histogram(
 def to_masses(weights: npt.NDArray[np.float64]) -> Masses:
     """Weights [C, CELLS], none negative and not all zero in a row, as masses."""
     share = weights / weights.sum(axis=1, keepdims=True)
-    return np.maximum(np.rint(share * 65535), 0).astype(np.uint16)
+    found: Masses = np.rint(share * 65535).astype(np.uint16)
+    return found
 
 
 def to_widths(widths: npt.NDArray[np.float64], cell: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
     """Widths of bins [100, C] in cells / UNITS, for cells [C] of that width."""
-    return np.clip(np.rint(widths / cell * UNITS), 1, 65535).astype(np.uint16)
+    found: npt.NDArray[np.uint16] = np.clip(np.rint(widths / cell * UNITS), 1, 65535).astype(np.uint16)
+    return found

@@ -1,8 +1,8 @@
 """The transforms of `balle2017-1`: analysis and synthesis with GDN, and a gain for each quality.
 
-Balle, Laparra & Simoncelli 2017, "End-to-end Optimized Image Compression" (arXiv 1611.01704): a convolution of stride 4 and then
-some of stride 2, with GDN between them; back the same way with the inverse GDN. The paper trains a network for each trade-off
-between rate and distortion. Here one network serves a range of them: latents are multiplied by a gain for each channel before
+Balle, Laparra & Simoncelli 2017, "End-to-end Optimized Image Compression" (arXiv 1611.01704): a convolution of stride 4 and
+then some of stride 2, with GDN between them; back the same way with the inverse GDN. The paper trains a network for each
+trade-off between rate and distortion. Here one network serves a range of them: latents are multiplied by a gain for each channel before
 they are rounded and by another one afterwards, both interpolated between those of trained qualities (Cui et al. 2021,
 "Asymmetric Gained Deep Image Compression", arXiv 2003.02012).
 """
@@ -38,7 +38,7 @@ class Transforms(nn.Module):
             kernel, stride = (KERNEL, STRIDE) if i else (FIRST_KERNEL, FIRST_STRIDE)
             outer = arch.width if i else arch.channels
             inner = arch.width if i < arch.depth - 1 else arch.latent
-            layers = [nn.Conv2d(outer, inner, kernel, stride, kernel // 2)]
+            layers: list[nn.Module] = [nn.Conv2d(outer, inner, kernel, stride, kernel // 2)]
             down += [activation(arch.activation, outer), *layers] if i else layers
             layers = [upsampling(arch.upsample, inner, outer, kernel, stride)]
             up = [*layers, activation(arch.activation, outer, inverse=True), *up] if i else layers
@@ -74,7 +74,8 @@ class Transforms(nn.Module):
 
         Args:
             images: uint8 [H, W, C] each.
-            coarsest, finest: quantiser steps of the first and the last anchor, in gray levels.
+            coarsest: quantiser step of the first anchor, in gray levels.
+            finest: that of the last anchor.
             seed: of the patches.
         """
         arch, rng = self.arch, np.random.default_rng(seed)
@@ -120,8 +121,8 @@ def _insert_transposed(layer: nn.Module, basis: Tensor) -> None:
     k, n, stride, _ = basis.shape
     if isinstance(layer, nn.ConvTranspose2d):
         layer.weight *= SMALL
-        at = layer.padding[0]
-        layer.weight[:k, :n, at : at + stride, at : at + stride] = basis.to(layer.weight)  # type: ignore[index]
+        at = layer.kernel_size[0] // 2
+        layer.weight[:k, :n, at : at + stride, at : at + stride] = basis.to(layer.weight)
     elif isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.PixelShuffle):
         weight = cast(nn.Conv2d, layer[0]).weight
         weight *= SMALL

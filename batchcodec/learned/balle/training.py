@@ -101,9 +101,7 @@ class BalleTrainer(Trainer[BalleSettings]):
     rates = {"prior.*": 6.0, "transforms.log_*": 6.0, "*.beta": 12.0, "*.gamma": 12.0}  # noqa: RUF012
 
     def __init__(self, images: Sequence[Pixels], settings: BalleSettings, arch: Architecture) -> None:
-        data = Crops(
-            images, settings.held_out(len(images)), settings.crop, arch.stride, seed=settings.seed, flip=settings.flip
-        )
+        data = Crops(images, settings.held_out(len(images)), settings.crop, arch.stride, seed=settings.seed, flip=settings.flip)
         torch.manual_seed(settings.seed)
         model = Model(arch)
         model.start_linear(data.train, settings.lambdas, settings.seed)
@@ -111,9 +109,11 @@ class BalleTrainer(Trainer[BalleSettings]):
         self.arch = arch
 
     def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
         return {"arch": self.arch.to_json(), "lambdas": list(self.settings.lambdas)}
 
     def draw(self, n: int) -> tuple[Tensor, ...]:
+        """A quality in 0..99 for each image."""
         return (torch.rand(n, device=self.device) * (N_QUALITIES - 1),)
 
     def weights(self, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,6 +123,7 @@ class BalleTrainer(Trainer[BalleSettings]):
         return torch.exp(log), torch.exp(((low + high) / 2 - log) / 2)
 
     def loss(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Rate and distortion, see above."""
         (quality,) = drawn
         bits, error = self.cost(cast(Model, self.model), x, quality, noise=True)
         worth, factor = self.weights(quality)
@@ -145,6 +146,7 @@ class BalleTrainer(Trainer[BalleSettings]):
         return bits, ((decoded - x) ** 2).mean((1, 2, 3))
 
     def measure(self) -> dict[str, Any]:
+        """Estimated bits per pixel and mean PSNR at some qualities."""
         stack = self.data.held_out(min(self.data.side, 256))
         points, losses = [], []
         for number in VALIDATION_QUALITIES:
@@ -165,6 +167,7 @@ class BalleTrainer(Trainer[BalleSettings]):
         return {"loss": round(float(np.mean(losses)), 5), "points": points}
 
     def release(self, **extra: Any) -> bytes:
+        """The model file of the averaged weights."""
         self.take_best()
         average = cast(Model, self.average).cpu()
         transforms = models.rounded(average.transforms)

@@ -15,6 +15,7 @@ from batchcodec.learned.hyperprior.codec import STRIP_PIXELS
 from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.training import KAPPA
+from batchcodec.learned.inference import batches
 from batchcodec.types import Pixels
 
 Qualities = npt.NDArray[np.uint8]

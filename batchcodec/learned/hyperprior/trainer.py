@@ -47,7 +47,7 @@ class Settings(RunSettings):
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
     """
 
-    minutes: float | None = 10.0
+    minutes: float = 10.0
     coarsest: float = 144.0
     finest: float = 8.0
     qualities: tuple[int, int] = (1, 100)
@@ -56,8 +56,6 @@ class Settings(RunSettings):
     bfloat16: bool = True
 
     def __post_init__(self) -> None:
-        if self.minutes is None:
-            raise OptionError("minutes", None, "a number: how long to train")
         super().__post_init__()
         self.check(
             {
@@ -120,19 +118,24 @@ class Trainer(loop.Trainer[Settings]):
         self.arch = arch
 
     def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
         return {"arch": self.arch.to_json()}
 
     def numerics(self) -> contextlib.AbstractContextManager[None]:
+        """Those of exact networks."""
         return numerics()
 
     def before_step(self) -> None:
+        """Narrow layers need all their bits near the end."""
         self.model.use_low_precision(self.settings.bfloat16 and self.done < 0.85)
 
     def draw(self, n: int) -> tuple[Tensor, ...]:
+        """A quality in 0..99 for each image."""
         low, high = self.settings.qualities
         return (low - 1 + torch.rand(n, device=self.device) * (high - low),)
 
     def loss(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Rate and distortion, see above."""
         (quality,) = drawn
         return self.model.loss(self.model(x, quality), quality)
 
