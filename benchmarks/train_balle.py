@@ -35,7 +35,7 @@ RECIPES = {
         "fashion-mnist/train-images-idx3-ubyte.gz",
         Preprocess(size=(64, 64)),
         Architecture(channels=1, latent=48, width=48),
-        BalleSettings(crop=64, batch=16, learning_rate=6e-4, lambdas=(0.002, 0.04), validation=256),
+        BalleSettings(crop=64, batch=16, learning_rate=1e-3, lambdas=(0.001, 0.02), validation=256),
     ),
 }
 

@@ -135,7 +135,8 @@ class Balle2017Codec(Codec):
             for part in batches(len(images), height * width):
                 x = torch.from_numpy(np.pad(images[part], pad, mode="edge")).permute(0, 3, 1, 2).float()
                 y = transforms.analysed(x.contiguous(memory_format=torch.channels_last)) * gain
-                parts.append(torch.round(y).clamp_(-LIMIT, LIMIT).to(torch.int32).contiguous().numpy())
+                y = torch.nan_to_num_(y).round_().clamp_(-LIMIT, LIMIT)
+                parts.append(y.to(torch.int32).contiguous().numpy())
         return np.concatenate(parts)
 
     def _synthesised(self, integers: npt.NDArray[np.int32], quality: int) -> Pixels:
