@@ -79,7 +79,7 @@ class Transforms(nn.Module):
             seed: of the patches.
         """
         arch, rng = self.arch, np.random.default_rng(seed)
-        picks = rng.integers(len(images), size=max(2000, (1 << 22) // (arch.stride**2 * arch.channels)))
+        picks = rng.integers(len(images), size=20_000)
         patches = np.stack([random_crop(images[i], arch.stride, rng) for i in picks])
         offset = np.median(patches, (0, 1, 2))
         cast(Tensor, self.offset).copy_(torch.from_numpy(offset))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from batchcodec.errors import OptionError
+from batchcodec.errors import InputError, OptionError
 from batchcodec.learned.balle import density
 from batchcodec.learned.balle import model as models
 from batchcodec.learned.balle.architecture import N_QUALITIES, Architecture
@@ -102,6 +102,8 @@ class BalleTrainer(Trainer[BalleSettings]):
 
     def __init__(self, images: Sequence[Pixels], settings: BalleSettings, arch: Architecture) -> None:
         data = Crops(images, settings.held_out(len(images)), settings.crop, arch.stride, seed=settings.seed, flip=settings.flip)
+        if arch.channels != data.channels:
+            raise InputError("training images", f"they have {data.channels} channels, the model {arch.channels}")
         torch.manual_seed(settings.seed)
         model = Model(arch)
         model.start_linear(data.train, settings.lambdas, settings.seed)
