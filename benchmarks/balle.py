@@ -5,8 +5,8 @@
     python benchmarks/balle.py --only kodak --photo runs/balle/photo.safetensors
 
 The 24 Kodak images, each a group of its own, against JPEG files (4:2:0, optimised tables): BD-rate on mean PSNR, over the range
-that both have, which is printed. The test images of Fashion-MNIST at 64x64 against JPEG files at 30.75 and 35 dB mean PSNR. Weights
-stand in a column of their own. Neither set was trained on.
+that both have, which is printed. The test images of Fashion-MNIST at 64x64 against JPEG files at 30.75 and 35 dB mean PSNR.
+Weights stand in a column of their own. Neither set was trained on.
 
 Needs BATCHCODEC_DATA with `kodak/` and `fashion-mnist/` in it.
 """
@@ -82,12 +82,8 @@ def about(model: Path) -> dict[str, Any]:
     """What a model says of its training."""
     blob = model.read_bytes()
     training = model_file.parse(blob)[1].get("training", {})
-    return {
-        "name": model.name,
-        "sha256": hashlib.sha256(blob).hexdigest(),
-        "steps": training.get("steps"),
-        "seconds": training.get("seconds"),
-    }
+    figures = {name: training.get(name) for name in ("steps", "seconds")}
+    return {"name": model.name, "sha256": hashlib.sha256(blob).hexdigest(), **figures}
 
 
 def main() -> None:

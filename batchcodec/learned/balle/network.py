@@ -2,9 +2,10 @@
 
 Balle, Laparra & Simoncelli 2017, "End-to-end Optimized Image Compression" (arXiv 1611.01704): a convolution of stride 4 and
 then some of stride 2, with GDN between them; back the same way with the inverse GDN. The paper trains a network for each
-trade-off between rate and distortion. Here one network serves a range of them: latents are multiplied by a gain for each
-channel before they are rounded and by another one afterwards, both interpolated between those of trained qualities (Cui et al. 2021,
-"Asymmetric Gained Deep Image Compression", arXiv 2003.02012).
+trade-off between rate and distortion. Here one network serves a range of them, which is what an option `quality` needs, and
+takes the room and the training time of one: latents are multiplied by a gain for each channel before they are rounded and by
+another one afterwards, both interpolated between those of trained qualities (Cui et al. 2021, "Asymmetric Gained Deep Image
+Compression with Continuous Rate Adaptation", arXiv 2003.02012).
 """
 
 from __future__ import annotations
