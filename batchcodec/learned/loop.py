@@ -21,7 +21,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
@@ -30,9 +29,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from batchcodec.errors import ModelError
 from batchcodec.learned import checkpoints
 from batchcodec.learned.data import Crops
+from batchcodec.learned.devices import torch_device
 from batchcodec.learned.settings import RunSettings, TrainStatus
 from batchcodec.types import Pixels
 
@@ -296,26 +295,8 @@ class Trainer(ABC, Generic[Settings]):
     # ---- checkpoints
 
     def save(self, path: Path) -> None:
-        """All state, as one safetensors file."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for name, parameter in self.model.named_parameters():
-            tensors |= {f"adam.{key}.{name}": value for key, value in self.optimiser.state.get(parameter, {}).items()}
-        document = {
-            "checkpoint": self.codec_id,
-            "settings": asdict(self.settings),
-            "identity": self.identity(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss": None if math.isnan(self.recent_loss) else self.recent_loss,
-            "caution": self.caution,
-            "best_cost": None if math.isinf(self.best_cost) else self.best_cost,
-            "since_best": self.since_best,
-            "log": self.log,
-            "random": self.data.random.bit_generator.state,
-        }
-        checkpoints.write(path, tensors, document)
+        """Write all state to a checkpoint."""
+        checkpoints.save(self, path)
 
     def load(self, path: Path) -> None:
         """Go on where a run of the same kind stopped.
@@ -323,41 +304,9 @@ class Trainer(ABC, Generic[Settings]):
         Raises:
             ModelError: it is no checkpoint of such a run.
         """
-        state = checkpoints.read(path, self.codec_id, self.identity())
-        document = state.document
-        try:
-            self.model.load_state_dict(state.part("model."))
-            self.average.load_state_dict(state.part("average."))
-            parameters = dict(self.model.named_parameters())
-            for key, tensor in state.part("adam.").items():
-                kind, name = key.split(".", 1)
-                self.optimiser.state[parameters[name]][kind] = tensor if kind == "step" else tensor.to(self.device)
-            self.best = {name: tensor.to(self.device) for name, tensor in state.part("best.").items()}
-            self.data.random.bit_generator.state = document["random"]
-            self.step, self.seconds, self.log = int(document["step"]), float(document["seconds"]), list(document["log"])
-            loss, best_cost = document.get("loss"), document.get("best_cost")
-            self.recent_loss = math.nan if loss is None else float(loss)
-            self.best_cost = math.inf if best_cost is None else float(best_cost)
-            self.since_best = int(document.get("since_best", 0))
-            self.caution = float(document.get("caution", 1.0))
-        except (KeyError, ValueError, TypeError, RuntimeError) as exc:
-            raise ModelError(f"checkpoint {path}: {exc}", path=path) from exc
-        if self.settings.minutes is not None:
+        checkpoints.load(self, path)
+        if self.settings.minutes is not None:  # by the clock: it warms up anew
             self.started_at = self.step
-
-
-def torch_device(name: str) -> torch.device:
-    """The device that a setting names; "auto" is CUDA where torch finds it."""
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(found if name == "auto" else name)
-
-
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether there is hardware for bfloat16: GPUs, and CPUs with AVX512-BF16 or AMX (steps take half the time there)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    checks = (getattr(torch.cpu, f"_is_{unit}_supported", lambda: False) for unit in ("amx_tile", "avx512_bf16"))
-    return any(bool(check()) for check in checks)
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

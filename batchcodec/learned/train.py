@@ -31,7 +31,8 @@ from batchcodec.errors import InputError, OptionError
 from batchcodec.learned import model_file
 from batchcodec.learned.architecture import ACTIVATIONS, MAX_DEPTH, MAX_WIDTH, UPSAMPLINGS, Shape
 from batchcodec.learned.data import Crops
-from batchcodec.learned.loop import Trainer, bfloat16_is_fast, thinned
+from batchcodec.learned.devices import bfloat16_is_fast
+from batchcodec.learned.loop import Trainer, thinned
 from batchcodec.learned.networks import Autoencoder, FactorizedPrior
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.learned.run import run_to_file

@@ -27,7 +27,8 @@ from batchcodec.learned.balle.architecture import N_QUALITIES, Architecture
 from batchcodec.learned.balle.network import UNIT, Transforms
 from batchcodec.learned.balle.prior import CumulativePrior
 from batchcodec.learned.data import Crops
-from batchcodec.learned.loop import Trainer, bfloat16_is_fast, thinned
+from batchcodec.learned.devices import bfloat16_is_fast
+from batchcodec.learned.loop import Trainer, thinned
 from batchcodec.learned.settings import RunSettings
 from batchcodec.types import Pixels
 
