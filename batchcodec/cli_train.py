@@ -6,12 +6,12 @@ None means.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,12 +39,26 @@ from batchcodec.preprocess import Preprocess
 from batchcodec.report import text
 from batchcodec.types import Pixels
 
+if TYPE_CHECKING:
+    from batchcodec.learned.loop import Trainer
+    from batchcodec.learned.settings import TrainReport, TrainStatus
+
 
 class TrainedCodec(StrEnum):
     """Codecs whose models can be trained."""
 
     autoencoder = "autoencoder-1"
+    balle2017 = "balle2017-1"
     hyperprior = "hyperprior-1"
+
+
+SHAPE = ("latent", "width", "depth", "activation", "upsample")
+OWN_OPTIONS = {
+    TrainedCodec.autoencoder: (*SHAPE, "norm", "rate-weight", "epochs", "validation"),
+    TrainedCodec.balle2017: (*SHAPE, "lambda", "epochs"),
+    TrainedCodec.hyperprior: ("from", "profile"),
+}
+"""Options that not all codecs have."""
 
 
 def train_command(
@@ -53,11 +67,15 @@ def train_command(
     codec: Annotated[TrainedCodec, typer.Option("--codec", "-c", help="What the model is for.")] = TrainedCodec.autoencoder,
     minutes: Annotated[
         float | None,
-        typer.Option(help="How long to train; hyperprior-1 needs it.", show_default="autoencoder-1: --epochs decides"),
+        typer.Option(help="How long to train; hyperprior-1 needs it.", show_default="the others: --epochs decides"),
     ] = None,
     batch: Annotated[int, typer.Option(help="Images of one step.")] = 16,
     crop: Annotated[int, typer.Option(help="Side of the random crops that larger images are trained on.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest.", show_default="0.002; balle2017-1 0.0004")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the batches.")] = False,
+    patience: Annotated[int, typer.Option(min=0, help="End after so many validations that were not better; 0 never does.")] = 0,
     start: Annotated[
         str | None, typer.Option("--from", help="hyperprior-1: name or file of the model to go on from.", show_default="none")
     ] = None,
@@ -67,11 +85,37 @@ def train_command(
     ] = None,
     latent: Annotated[
         int | None,
-        typer.Option(help="autoencoder-1: channels of the latents; 12, 24 and 32 in the paper.", show_default="12"),
+        typer.Option(
+            help="autoencoder-1, balle2017-1: channels of the latents; 12, 24 and 32 in the paper, 128 or 192 in Balle's.",
+            show_default="12; balle2017-1 128",
+        ),
     ] = None,
     width: Annotated[
         str | None,
-        typer.Option(help="autoencoder-1: channels after each of the three stride-2 stages.", show_default="32,64,128"),
+        typer.Option(
+            help="autoencoder-1: channels after each of the stride-2 stages, one number for each; balle2017-1: one number, "
+            "for all layers.",
+            show_default="32,64,128; balle2017-1 96",
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            help="autoencoder-1, balle2017-1: how many stages; the last ones of balle2017-1 have stride 2, its first 4.",
+            show_default="3",
+        ),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="autoencoder-1, balle2017-1: gdn, leaky-relu, relu, gelu or none.",
+            show_default="leaky-relu; balle2017-1 gdn",
+        ),
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="autoencoder-1: batch or none.", show_default="batch")] = None,
+    upsample: Annotated[
+        str | None,
+        typer.Option(help="autoencoder-1, balle2017-1: transpose, pixelshuffle or resize.", show_default="transpose"),
     ] = None,
     rate_weight: Annotated[
         float | None,
@@ -81,7 +125,17 @@ def train_command(
             show_default="2.5",
         ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="autoencoder-1: passes over the images.", show_default="20")] = None,
+    lambdas: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda",
+            help="balle2017-1: bits per pixel that one unit of MSE (gray levels, squared) is worth at quality 1 and at 100.",
+            show_default="0.0016,0.04",
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="autoencoder-1, balle2017-1: passes over the images.", show_default="20")
+    ] = None,
     validation: Annotated[
         float | None,
         typer.Option(help="autoencoder-1: part of the images that is held out, 1,000 at most.", show_default="0.05"),
@@ -109,40 +163,53 @@ def train_command(
 ) -> None:
     """Train a model for a learned codec on a dataset. Ctrl-C stops early and keeps the best so far."""
     output.configure(json=as_json, quiet=quiet, verbose=verbose, progress=progress)
-    shared: dict[str, Any] = {"batch": batch, "crop": crop, "learning_rate": learning_rate, "seed": seed, "device": device}
-    of_autoencoder = {
+    own = {
+        "from": start,
+        "profile": profile,
         "latent": latent,
         "width": width,
-        "rate_weight": rate_weight,
+        "depth": depth,
+        "activation": activation,
+        "norm": norm,
+        "upsample": upsample,
+        "rate-weight": rate_weight,
+        "lambda": lambdas,
         "epochs": epochs,
         "validation": validation,
     }
-    of_hyperprior = {"from": start, "profile": profile}
-    if codec == TrainedCodec.hyperprior:
-        _refuse(of_autoencoder, codec)
-        if minutes is None:
-            raise OptionError("minutes", None, f"a number: how long to train for {codec.value}")
-    else:
-        _refuse(of_hyperprior, codec)
+    given = {name: value for name, value in own.items() if value is not None}
+    for name, value in given.items():
+        if name not in OWN_OPTIONS[codec]:
+            raise OptionError(name, value, f"none: training for {codec.value} has no such option")
+    if codec == TrainedCodec.hyperprior and minutes is None:
+        raise OptionError("minutes", None, f"a number: how long to train for {codec.value}")
+    shared = {
+        "minutes": minutes,
+        "batch": batch,
+        "crop": crop,
+        "flip": flip,
+        "patience": patience,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        **({} if learning_rate is None else {"learning_rate": learning_rate}),
+    }
+    if codec != TrainedCodec.autoencoder:
+        shared["threads"] = threads or os.cpu_count() or 1
     _check_target(target, force, resume)
     images = _images(source, preprocessing(size, resample, aspect, mode), format_id, FormatOptions(key=key), seed)
-    if codec == TrainedCodec.hyperprior:
-        shared |= {"minutes": minutes, "threads": threads or os.cpu_count() or 1}
-        interrupted = _train_hyperprior(images, target, shared, start, profile, resume)
-    else:
-        given: dict[str, Any] = {name: value for name, value in of_autoencoder.items() if value is not None}
-        if width is not None:
-            given["widths"] = _three_numbers(str(given.pop("width")))
-        interrupted = _train_autoencoder(images, target, shared | given | {"minutes": minutes, "threads": threads}, resume)
-    if interrupted:
+    trainer = _TRAINERS[codec](images, shared, given)
+    found = _trained(trainer, target, resume)
+    for row in found.log:
+        output.detail(str(row))
+    output.result(
+        found,
+        f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
+        f"{found.n_train:,} images; validation ({found.n_validation:,}) {_validated(found.log)}",
+    )
+    if found.interrupted:
         print("interrupted: the best so far is kept; --resume goes on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
-
-
-def _refuse(options: dict[str, Any], codec: TrainedCodec) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise OptionError(name.replace("_", "-"), value, f"none: training for {codec.value} has no such option")
 
 
 def _check_target(target: Path, force: bool, resume: bool) -> None:
@@ -180,79 +247,85 @@ def _images(
     return images
 
 
-def _train_autoencoder(images: list[Pixels], target: Path, settings: dict[str, Any], resume: bool) -> bool:
-    """Train, print the report; whether it was interrupted."""
-    # These import torch, so they come after the source is known to be good.
-    from batchcodec.learned.settings import TrainOptions, TrainStatus
-    from batchcodec.learned.train import train
+# These import torch, so they come after the source is known to be good.
 
-    options = TrainOptions(**settings)
+
+def _autoencoder(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
+    from batchcodec.learned.train import AutoencoderTrainer, TrainOptions
+
+    depth = given.pop("depth", 3)
+    if "width" in given or depth != 3:
+        width = given.pop("width", None)
+        given["widths"] = tuple(32 * 2**i for i in range(depth)) if width is None else _numbers("width", width, depth, int)
+    return AutoencoderTrainer(images, TrainOptions(**shared, **{name.replace("-", "_"): v for name, v in given.items()}))
+
+
+def _balle2017(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
+    from batchcodec.learned.balle.architecture import Architecture
+    from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
+
+    if "width" in given:
+        (given["width"],) = _numbers("width", given["width"], 1, int)
+    if "lambda" in given:
+        shared["lambdas"] = _numbers("lambda", given.pop("lambda"), 2, float)
+    if "epochs" in given:
+        shared["epochs"] = given.pop("epochs")
+    return BalleTrainer(images, BalleSettings(**shared), Architecture.chosen(channels=images[0].shape[2], **given))
+
+
+def _hyperprior(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
+    from batchcodec.learned.hyperprior.trainer import Settings
+    from batchcodec.learned.hyperprior.training_run import begun
+
+    return begun(images, Settings(**shared), profile_name=given.get("profile"), start=given.get("from"))
+
+
+_TRAINERS = {
+    TrainedCodec.autoencoder: _autoencoder,
+    TrainedCodec.balle2017: _balle2017,
+    TrainedCodec.hyperprior: _hyperprior,
+}
+
+
+def _trained(trainer: Trainer[Any], target: Path, resume: bool) -> TrainReport:
+    """Train with a bar on stderr."""
+    from batchcodec.learned.run import run_to_file
+    from batchcodec.learned.shipped import SUFFIX
+
     with output.bar(1000, "") as bar:
         bar.bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
 
         def show(status: TrainStatus) -> None:
             bar.set_postfix_str(
-                f"step {status.step}, loss {status.loss:.3f}, validation {_at_rate(status)}, "
+                f"step {status.step}, loss {status.loss:.3f}, validation {_validated(status.log)}, "
                 f"{status.images_per_second:,.0f} images/s",
                 refresh=False,
             )
             bar.update(round(1000 * status.done) - bar.n)
 
-        found = train(images, target, options, resume=resume, progress=show)
-    _report(found, target, f"validation ({found.n_validation:,}) {_at_rate(found)}")
-    return found.interrupted
+        # The stem is the name under which `shipped` finds the file, and what an archive says that only names its model.
+        return run_to_file(trainer, target, resume=resume, progress=show, name=target.name.removesuffix(SUFFIX))
 
 
-def _train_hyperprior(
-    images: list[Pixels], target: Path, settings: dict[str, Any], start: str | None, profile: str | None, resume: bool
-) -> bool:
-    """Train, print the report; whether it was interrupted."""
-    from batchcodec.learned.hyperprior.trainer import Settings, Status
-    from batchcodec.learned.hyperprior.training_run import latest_points, train
-
-    options = Settings(**settings)
-    with output.bar(1000, "") as bar:
-        bar.bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-
-        def show(status: Status) -> None:
-            bar.set_postfix_str(
-                f"step {status.step}, loss {status.loss:.3f}, validation {_points(latest_points(status.log))}", refresh=False
-            )
-            bar.update(round(1000 * status.done) - bar.n)
-
-        found = train(images, target, options, profile_name=profile, start=start, resume=resume, progress=show)
-    _report(found, target, f"validation ({found.n_validation:,}) {_points(found.points)}")
-    return found.interrupted
-
-
-def _report(found: Any, target: Path, validated: str) -> None:
-    for row in found.log:
-        output.detail(str(row))
-    output.result(
-        found,
-        f"{text.printable(str(target))}: {text.size(found.model_bytes)}, {found.steps:,} steps in {found.seconds:,.0f} s on "
-        f"{found.n_train:,} images; {validated}",
-    )
-
-
-def _at_rate(status: Any) -> str:
-    """Quality, and the estimated rate where there is one."""
-    rate = "" if math.isnan(status.bits_per_pixel) else f" at about {status.bits_per_pixel:.3f} bits per pixel"
-    return f"{status.psnr:.2f} dB{rate}"
-
-
-def _points(points: list[dict[str, float]]) -> str:
-    """What a validation measured at the qualities in the middle, and the estimated rate."""
-    middle = points[1:3] or points
-    shown = (f"{p['psnr']:.2f} dB at about {p['bits_per_pixel']:.3f} bits per pixel (quality {p['quality']})" for p in middle)
+def _validated(log: list[dict[str, Any]]) -> str:
+    """Quality, and the estimated rate where there is one, of the last validation; at the qualities in the middle of several."""
+    last: dict[str, Any] = next((row for row in reversed(log) if "loss" in row), {})
+    points = last["points"][1:3] if "points" in last else [last] if last else []
+    shown = []
+    for point in points:
+        rate = f" at about {point['bits_per_pixel']:.3f} bits per pixel" if "bits_per_pixel" in point else ""
+        quality = f" (quality {point['quality']})" if "quality" in point else ""
+        shown.append(f"{point['psnr']:.2f} dB{rate}{quality}")
     return ", ".join(shown) or "not yet"
 
 
-def _three_numbers(value: str) -> tuple[int, int, int]:
+def _numbers(name: str, value: str, n: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """So many numbers between commas."""
     try:
-        a, b, c = (int(part) for part in value.split(","))
-    except ValueError as exc:
-        raise OptionError("width", value, "three numbers such as 32,64,128") from exc
-    if not all(1 <= n <= 4096 for n in (a, b, c)):
-        raise OptionError("width", value, "numbers from 1 to 4096")
-    return a, b, c
+        found = tuple(kind(part) for part in value.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != n:
+        example = {"width": "32,64,128", "lambda": "0.0016,0.04"}[name] if n > 1 else "96"
+        raise OptionError(name, value, f"{n} number{'s' * (n > 1)} such as {example}")
+    return found

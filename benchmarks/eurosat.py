@@ -24,7 +24,8 @@ from rates import Point, bd_rate, bytes_at, data_folder, from_arrays, line, meas
 
 import batchcodec
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
+from batchcodec.learned.hyperprior.trainer import Settings, Trainer
+from batchcodec.learned.settings import TrainStatus
 from batchcodec.registry import registry
 from batchcodec.types import Pixels
 
@@ -63,13 +64,13 @@ def fitted(images: list[Pixels], start: Path, target: Path, minutes: float, thre
     trainer = Trainer(images, settings, start=LoadedModel(start.read_bytes()))
     shown = 0
 
-    def show(status: Status) -> None:
+    def show(status: TrainStatus) -> None:
         nonlocal shown
         for row in status.log[shown:]:
             print(json.dumps(row), flush=True)
         shown = len(status.log)
 
-    print(f"fitting {start.name} to {len(trainer.images):,} tiles for {minutes:g} minutes", flush=True)
+    print(f"fitting {start.name} to {len(trainer.data.train):,} tiles for {minutes:g} minutes", flush=True)
     trainer.run(progress=show)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(trainer.release(name=target.stem))

@@ -70,8 +70,8 @@ class Row:
 def train_models(folder: Path, source: Path, latents: list[int], minutes: float, rate_weight: float, threads: int) -> None:
     """Train what is not there yet."""
     from batchcodec.learned.data import load_images
-    from batchcodec.learned.settings import TrainOptions, TrainStatus
-    from batchcodec.learned.train import train
+    from batchcodec.learned.settings import TrainStatus, latest
+    from batchcodec.learned.train import TrainOptions, train
 
     missing = [n for n in latents if not model_path(folder, n, rate_weight).exists()]
     if not missing:
@@ -85,7 +85,7 @@ def train_models(folder: Path, source: Path, latents: list[int], minutes: float,
             nonlocal last
             if status.done - last > 0.05:
                 last = status.done
-                print(f"  {status.done:4.0%} {status.psnr:.2f} dB at {status.bits_per_pixel:.3f} bpp", flush=True)
+                print(f"  {status.done:4.0%} {latest(status.log)}", flush=True)
 
         print(f"training latent {latent}, rate weight {rate_weight:g}, {minutes:g} minutes", flush=True)
         options = TrainOptions(latent=latent, rate_weight=rate_weight, minutes=minutes, threads=threads)

@@ -37,8 +37,9 @@ from batchcodec.learned import kernels as bytewise
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
 from batchcodec.learned.hyperprior import coding, engine, kernels, payloads
-from batchcodec.learned.hyperprior.codec import HyperpriorCodec, batches, synthesised
+from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
+from batchcodec.learned.inference import batches
 from batchcodec.types import GroupSpec, Pixels
 
 QUALITIES = {"fashion-fast": 40, "fashion-balanced": 40, "fashion-small": 40, "kodak-fast": 55, "kodak-balanced": 55}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from batchcodec.learned.data import load_images
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
+from batchcodec.learned.hyperprior.trainer import Settings, Trainer
+from batchcodec.learned.settings import TrainStatus
 from batchcodec.preprocess import Preprocess
 
 HERE = Path(__file__).parent
@@ -45,7 +46,7 @@ def main() -> None:
         trainer.load(args.checkpoint)
     shown = len(trainer.log)
 
-    def show(status: Status) -> None:
+    def show(status: TrainStatus) -> None:
         nonlocal shown
         for row in status.log[shown:]:
             print(json.dumps(row), flush=True)

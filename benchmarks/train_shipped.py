@@ -20,7 +20,8 @@ from pathlib import Path
 from batchcodec.learned.data import load_images
 from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.trainer import Settings, Status, Trainer
+from batchcodec.learned.hyperprior.trainer import Settings, Trainer
+from batchcodec.learned.settings import TrainStatus
 from batchcodec.preprocess import Preprocess
 
 RECIPES = {
@@ -61,7 +62,7 @@ def main() -> None:
         trainer.load(checkpoint)
     shown = len(trainer.log)
 
-    def show(status: Status) -> None:
+    def show(status: TrainStatus) -> None:
         nonlocal shown
         for row in status.log[shown:]:
             print(json.dumps(row), flush=True)

@@ -145,3 +145,21 @@ def _trained(path: Path, images: list[Pixels]) -> Path:
 
     train(images, path, TrainOptions(latent=4, widths=(8, 8, 8), epochs=50, batch=8, crop=32, threads=1))
     return path
+
+
+@pytest.fixture(scope="session")
+def balle_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Model files of `balle2017-1` by the number of channels: tiny networks after some steps."""
+    from batchcodec.learned.balle.architecture import Architecture
+    from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
+
+    folder = tmp_path_factory.mktemp("balle")
+    found = {}
+    for channels in (1, 2, 3, 4):
+        images = [picture((32, 32, channels), i) for i in range(24)]
+        arch = Architecture(channels=channels, latent=24, width=8, depth=2, anchors=3)
+        trainer = BalleTrainer(images, BalleSettings(crop=32, batch=4, epochs=2), arch)
+        trainer.run()
+        found[channels] = folder / f"balle{channels}.safetensors"
+        found[channels].write_bytes(trainer.release(name=f"balle{channels}"))
+    return found

@@ -1,6 +1,7 @@
 """Codec `autoencoder-1`: the source paper's convolutional autoencoder with uint8 latents and a choice of entropy coder.
 
-Images are continued at their right and bottom edges to multiples of 8, go through the analysis transform to latents
+Images are continued at their right and bottom edges to multiples of the stride
+(2 for each stage: 8 in the paper), go through the analysis transform to latents
 [N, C, H/8, W/8], are quantised to uint8 with one range for each channel, and are coded with one static integer table for each
 channel. The range and the tables were fixed at training and travel with the decoder's weights (float16) in the archive.
 
@@ -11,9 +12,8 @@ The synthesis transform runs in float32, so a sample may differ by 1 between mac
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,15 +25,13 @@ from batchcodec.entropy.codes import ENTROPY_CODERS, most_symbols, pack_symbols,
 from batchcodec.entropy.tables import check_freqs
 from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
 from batchcodec.learned import model_file
+from batchcodec.learned.architecture import Shape
+from batchcodec.learned.inference import batches, inference
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
     from batchcodec.learned.networks import Autoencoder
-
-STRIDE = 8
-BATCH_PIXELS = 1 << 17
-"""Pixels that go through a network at once: bounds memory, and keeps activations in the caches."""
 
 
 class AutoencoderCodec(Codec):
@@ -61,10 +59,7 @@ class AutoencoderCodec(Codec):
             raise ModelError("a model without config")
         self._n_channels = _integer(config, "channels", (1, 3))
         self._latent = _integer(config, "latent", range(1, 513))
-        widths = config.get("widths")
-        if not isinstance(widths, list) or len(widths) != 3:
-            raise ModelError("the model's `widths` are not three numbers")
-        self._widths = [_integer({"widths": width}, "widths", range(1, 4097)) for width in widths]
+        self._shape = Shape.from_json(config)
         self._quantiser = Quantiser(*(self._tensor(f"quantiser.{n}", np.float32, (self._latent,)) for n in ("low", "step")))
         if not (self._quantiser.step > 0).all():
             raise ModelError("the model's steps are not positive")
@@ -109,7 +104,7 @@ class AutoencoderCodec(Codec):
     def get_model(self) -> bytes:
         """What decoding needs: the decoder's weights, ranges and tables."""
         tensors = {name: tensor for name, tensor in self._tensors.items() if not name.startswith("encoder.")}
-        config = {"channels": self._n_channels, "latent": self._latent, "widths": self._widths}
+        config = {"channels": self._n_channels, "latent": self._latent, **self._shape.to_json()}
         return model_file.dump(tensors, {"codec": self.codec_id, "config": config})
 
     @classmethod
@@ -130,7 +125,8 @@ class AutoencoderCodec(Codec):
     def decode(self, payload: bytes, spec: GroupSpec, items: Sequence[int] | None = None) -> Pixels:
         """A payload to uint8 [N, H, W, C]; the network runs for the asked items only."""
         self.check(spec.image)
-        height, width = -(-spec.image.height // STRIDE), -(-spec.image.width // STRIDE)
+        stride = self._shape.stride
+        height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
         shape = (self._latent, spec.n_items, height, width)
         n_symbols = math.prod(shape)
         if n_symbols > most_symbols(self._entropy, len(payload), self._freqs):
@@ -154,7 +150,7 @@ class AutoencoderCodec(Codec):
         from batchcodec.learned.networks import Autoencoder
 
         with torch.device("meta"):  # shapes only: nothing is allocated before the file is known to hold them
-            expected = Autoencoder(self._n_channels, self._latent, self._widths, norm=False)
+            expected = Autoencoder(self._n_channels, self._latent, self._shape, norm=False)
         state = {}
         for name, parameter in expected.state_dict().items():
             if name in self._tensors or name.startswith("decoder."):
@@ -169,49 +165,29 @@ class AutoencoderCodec(Codec):
         if "encoder.0.0.weight" not in self._tensors:
             raise ModelError("this model came from an archive: it has no encoder and can only decode")
         height, width = images.shape[1:3]
-        pad = ((0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
+        stride = self._shape.stride
+        pad = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
         parts = []
-        with _inference():
-            for part in _batches(len(images), height * width):
+        with inference():
+            for part in batches(len(images), height * width):
                 x = torch.from_numpy(np.pad(images[part], pad, mode="edge")).permute(0, 3, 1, 2).float() / 255
                 y = self._network.encoder(x.contiguous(memory_format=torch.channels_last))
                 parts.append(y.contiguous().numpy())
         return np.concatenate(parts)
 
     def _synthesised(self, latents: npt.NDArray[np.uint8]) -> Pixels:
-        """uint8 [N, h * 8, w * 8, C] of quantised latents [N, C, h, w]."""
+        """uint8 [N, h * stride, w * stride, C] of quantised latents [N, C, h, w]."""
         import torch
 
-        height, width = latents.shape[2] * STRIDE, latents.shape[3] * STRIDE
+        stride = self._shape.stride
+        height, width = latents.shape[2] * stride, latents.shape[3] * stride
         out = np.empty((len(latents), height, width, self._n_channels), np.uint8)
-        with _inference():
-            for part in _batches(len(latents), height * width):
+        with inference():
+            for part in batches(len(latents), height * width):
                 y = torch.from_numpy(self._quantiser.dequantise(latents[part]))
                 x = self._network.decoder(y.contiguous(memory_format=torch.channels_last))
                 out[part] = (x * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return out
-
-
-@contextlib.contextmanager
-def _inference() -> Iterator[None]:
-    """No gradients, and one thread for each call: groups run side by side, which scales better and never waits for a core.
-
-    The number of threads is a setting of the calling thread, and is put back.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _batches(n_items: int, n_pixels: int) -> list[slice]:
-    step = max(1, BATCH_PIXELS // n_pixels)
-    return [slice(start, start + step) for start in range(0, n_items, step)]
 
 
 def _integer(config: dict[str, Any], name: str, allowed: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from batchcodec.dataset import FormatOptions
-from batchcodec.errors import EmptyDatasetError, ItemError
+from batchcodec.errors import EmptyDatasetError, InputError, ItemError, OptionError
 from batchcodec.preprocess import Preprocess, to_channels
 from batchcodec.registry import Registry, registry
 from batchcodec.types import Item, Pixels
@@ -80,3 +80,60 @@ def random_crop(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
         height, width = image.shape[:2]
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
     return image[top : top + side, left : left + side]
+
+
+class Crops:
+    """Training images, held-out images, and random squares of both.
+
+    Args:
+        images: uint8 [H, W, C] each, all of one number of channels.
+        n_validation: how many are held out, at most.
+        crop: side of the squares, in pixels; less where all images are smaller.
+        stride: of the network: the side is a multiple of it.
+        seed: of split and crops.
+        flip: mirror half of the batches.
+
+    Raises:
+        InputError: images that nothing can be trained on.
+    """
+
+    def __init__(
+        self, images: Sequence[Pixels], n_validation: int, crop: int, stride: int, *, seed: int, flip: bool = False
+    ) -> None:
+        channels = {image.shape[2] for image in images}
+        if len(channels) != 1 or any(image.dtype != np.uint8 for image in images):
+            raise InputError("training images", "they must all be 8-bit and of one number of channels; use --mode gray or rgb")
+        if len(images) < 2:
+            raise InputError("training images", "at least 2 are needed, one to train on and one to validate with")
+        if crop % stride:
+            raise OptionError("crop", crop, f"a multiple of {stride}")
+        self.channels = channels.pop()
+        order = np.random.default_rng(seed).permutation(len(images))
+        self.validation = [images[i] for i in order[:n_validation]]
+        self.train = [images[i] for i in order[n_validation:]]
+        # Images all smaller than the crop are not filled up further than the network's stride asks for.
+        largest = max(max(image.shape[:2]) for image in images)
+        self.side = min(crop, -(-largest // stride) * stride)
+        self.flip = flip
+        self.random = np.random.default_rng(seed + 1)
+
+    def batch(self, n: int) -> Pixels:
+        """Random squares of random images, uint8 [n, side, side, C]."""
+        picks = self.random.integers(len(self.train), size=n)
+        stack = np.stack([random_crop(self.train[i], self.side, self.random) for i in picks])
+        return stack[:, :, ::-1].copy() if self.flip and self.random.integers(2) else stack
+
+    def held_out(self, side: int | None = None) -> Pixels:
+        """A square of each held-out image, always the same ones: uint8 [N, side, side, C]."""
+        return self.squares(self.validation, side or self.side, np.random.default_rng(0))
+
+    def sample(self, n: int, *, seed: int, side: int | None = None) -> Pixels:
+        """Squares of at most `n` training images, uint8 [n, side, side, C], for what is counted on them."""
+        rng = np.random.default_rng(seed)
+        picks = rng.permutation(len(self.train))[:n]
+        return self.squares([self.train[i] for i in picks], side or self.side, rng)
+
+    @staticmethod
+    def squares(images: Sequence[Pixels], side: int, rng: np.random.Generator) -> Pixels:
+        """A random square of each image, uint8 [N, side, side, C]."""
+        return np.stack([random_crop(image, side, rng) for image in images])

@@ -9,21 +9,14 @@ what is stored and run is convolution, bias and LeakyReLU alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-STRIDE = 8
-"""Pixels of an image, each way, for one position of the latents."""
-
-SLOPE = 0.125
-"""Slope of LeakyReLU below zero."""
-
-
-def _block(conv: nn.Module, n_out: int, *, norm: bool) -> nn.Sequential:
-    """Convolution, batch norm where wanted, LeakyReLU."""
-    return nn.Sequential(conv, *([nn.BatchNorm2d(n_out)] if norm else []), nn.LeakyReLU(SLOPE))
+from batchcodec.learned.architecture import Shape
+from batchcodec.learned.blocks import activation, upsampling
 
 
 class Autoencoder(nn.Module):
@@ -32,39 +25,35 @@ class Autoencoder(nn.Module):
     Args:
         channels: of the image, 1 or 3.
         latent: channels of the latents; 12, 24 and 32 in the paper.
-        widths: channels after each of the three stride-2 stages.
+        shape: of the networks.
         norm: with batch norm (to train) or without (folded).
     """
 
-    def __init__(self, channels: int, latent: int, widths: Sequence[int], *, norm: bool = True) -> None:
+    def __init__(self, channels: int, latent: int, shape: Shape, *, norm: bool = True) -> None:
         super().__init__()
-        self.channels, self.latent, self.widths = channels, latent, tuple(widths)
-        a, b, c = widths
+        self.channels, self.latent, self.shape = channels, latent, shape
         bias = not norm
 
-        def down(n_in: int, n_out: int) -> nn.Sequential:
-            return _block(nn.Conv2d(n_in, n_out, 4, stride=2, padding=1, bias=bias), n_out, norm=norm)
+        def block(layer: nn.Module, n_out: int, *, inverse: bool) -> nn.Sequential:
+            """Convolution, batch norm where wanted, activation."""
+            between = [nn.BatchNorm2d(n_out)] if norm else []
+            return nn.Sequential(layer, *between, activation(shape.activation, n_out, inverse=inverse))
 
-        def up(n_in: int, n_out: int) -> nn.Sequential:
-            return _block(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, bias=bias), n_out, norm=norm)
-
-        self.encoder = nn.Sequential(
-            down(channels, a),  # [N, a, H/2, W/2]
-            down(a, b),  # [N, b, H/4, W/4]
-            down(b, c),  # [N, c, H/8, W/8]
-            nn.Conv2d(c, latent, 3, padding=1),  # [N, latent, H/8, W/8]
-        )
-        self.decoder = nn.Sequential(
-            _block(nn.Conv2d(latent, c, 3, padding=1, bias=bias), c, norm=norm),  # [N, c, H/8, W/8]
-            up(c, b),  # [N, b, H/4, W/4]
-            up(b, a),  # [N, a, H/2, W/2]
-            nn.ConvTranspose2d(a, channels, 4, stride=2, padding=1),  # [N, channels, H, W]
-            nn.Sigmoid(),
-        )
+        outer = (channels, *shape.widths)  # [N, outer[i], H / 2^i, W / 2^i]
+        down: list[nn.Module] = []
+        up: list[nn.Module] = [nn.Sigmoid()]
+        for i, (wide, deep) in enumerate(pairwise(outer)):
+            down.append(block(nn.Conv2d(wide, deep, 4, stride=2, padding=1, bias=bias), deep, inverse=False))
+            layer = upsampling(shape.upsample, deep, wide, 4, 2, bias=bias or not i)
+            up.insert(0, block(layer, wide, inverse=True) if i else layer)
+        deepest = outer[-1]
+        self.encoder = nn.Sequential(*down, nn.Conv2d(deepest, latent, 3, padding=1))
+        first = nn.Conv2d(latent, deepest, 3, padding=1, bias=bias)
+        self.decoder = nn.Sequential(block(first, deepest, inverse=True), *up)
 
     def folded(self) -> Autoencoder:
         """The same function in eval mode, without batch norm."""
-        plain = Autoencoder(self.channels, self.latent, self.widths, norm=False)
+        plain = Autoencoder(self.channels, self.latent, self.shape, norm=False)
         with torch.no_grad():
             for (conv, norm), (target, _) in zip(_convolutions(self), _convolutions(plain), strict=True):
                 weight = conv.weight
@@ -73,11 +62,14 @@ class Autoencoder(nn.Module):
                     running_var, running_mean = norm.running_var, norm.running_mean
                     if running_var is None or running_mean is None:
                         raise ValueError("batch norm without running statistics cannot be folded")
-                    gain = norm.weight / torch.sqrt(running_var + norm.eps)  # [n_out]
+                    # A pixel shuffle stands between the two where there are more channels before than after it.
+                    spread = conv.out_channels // norm.num_features
+                    running_mean, shift = (t.repeat_interleave(spread) for t in (running_mean, norm.bias))
+                    gain = (norm.weight / torch.sqrt(running_var + norm.eps)).repeat_interleave(spread)  # [n_out]
                     # A transposed convolution keeps its output channels in the second axis of the weight.
                     shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
                     weight = weight * gain.reshape(shape)
-                    bias = (bias.to(gain.device) - running_mean) * gain + norm.bias
+                    bias = (bias.to(gain.device) - running_mean) * gain + shift
                 target.weight.copy_(weight)
                 if target.bias is not None:
                     target.bias.copy_(bias)

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from batchcodec.codec import Codec
 from batchcodec.hookspecs import hookimpl
 from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.balle.codec import Balle2017Codec
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 
 
 @hookimpl
 def register_codecs() -> Iterable[type[Codec]]:
-    """The source paper's autoencoder, and the codec that is exact on every machine."""
-    return (AutoencoderCodec, HyperpriorCodec)
+    """The source paper's autoencoder, Balle 2017, and the codec that is exact on every machine."""
+    return (AutoencoderCodec, Balle2017Codec, HyperpriorCodec)

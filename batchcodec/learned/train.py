@@ -8,9 +8,7 @@ mean PSNR, plus `rate_weight` times the estimated bits per pixel:
 `rate_weight=0` trains for reconstruction alone, as the paper does. With a rate, latents are rounded to integers with
 straight-through gradients on the way to the decoder, and get uniform noise in the rate term (Balle et al. 2017, section 3).
 
-Weights are averaged (EMA) and the average is what is validated and kept. The learning rate warms up, then falls to zero along
-a cosine over the whole time or number of epochs. All state is in the checkpoint beside the model (`MODEL.checkpoint`), also
-safetensors, so that `resume` goes on where it stopped.
+The learning rate falls to zero along a cosine. What all codecs share is in `loop`.
 """
 
 from __future__ import annotations
@@ -20,219 +18,185 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from batchcodec.atomic import write_atomically
 from batchcodec.entropy.tables import quantise_counts
-from batchcodec.errors import InputError, ModelError
+from batchcodec.errors import InputError, OptionError
 from batchcodec.learned import model_file
-from batchcodec.learned.data import random_crop
-from batchcodec.learned.networks import STRIDE, Autoencoder, FactorizedPrior
+from batchcodec.learned.architecture import ACTIVATIONS, MAX_DEPTH, MAX_WIDTH, UPSAMPLINGS, Shape
+from batchcodec.learned.data import Crops
+from batchcodec.learned.devices import bfloat16_is_fast
+from batchcodec.learned.loop import Trainer, thinned
+from batchcodec.learned.networks import Autoencoder, FactorizedPrior
 from batchcodec.learned.quantiser import LEVELS, Quantiser
-from batchcodec.learned.settings import TrainOptions, TrainReport, TrainStatus
+from batchcodec.learned.run import run_to_file
+from batchcodec.learned.settings import RunSettings, TrainReport, TrainStatus
 from batchcodec.types import Pixels
 
+CODEC_ID = "autoencoder-1"
 CALIBRATION_IMAGES = 20_000
 """Most images whose latents set the ranges and tables."""
-
-LOGGED = 60
-"""Most rows of the log that are kept in a model file."""
+NORMS = ("batch", "none")
 
 
-class _Run:
-    """One training run: networks, optimiser, data and the best weights so far."""
+@dataclass(frozen=True)
+class TrainOptions(RunSettings):
+    """Settings of one training run.
 
-    def __init__(self, images: Sequence[Pixels], options: TrainOptions) -> None:
-        self.options = options
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-        )
-        channels = {image.shape[2] for image in images}
-        if len(channels) != 1 or not channels <= {1, 3}:
-            raise InputError("training images", "they must all be gray or all be RGB; use --mode gray or --mode rgb")
-        if any(image.dtype != np.uint8 for image in images):
-            raise InputError("training images", "autoencoder-1 takes 8-bit images")
-        self.channels = channels.pop()
-        # Images all smaller than the crop are not filled up further than the network's stride asks for.
-        largest = max(max(image.shape[:2]) for image in images)
-        self.crop = min(options.crop, -(-largest // STRIDE) * STRIDE)
-        order = np.random.default_rng(options.seed).permutation(len(images))
-        n_validation = min(1000, max(1, round(len(images) * options.validation)))
-        if len(images) < 2:
-            raise InputError("training images", "at least 2 are needed, one to train on and one to validate with")
-        self.validation = [images[i] for i in order[:n_validation]]
-        self.train = [images[i] for i in order[n_validation:]]
+    Attributes:
+        latent: channels of the latents (12, 24 or 32 in the paper).
+        widths: channels after each stride-2 stage.
+        activation: between the layers: leaky-relu in the paper.
+        norm: "batch" or "none", while training; a model file has it folded into its weights.
+        upsample: of the synthesis: transpose in the paper, see `blocks`.
+        rate_weight: weight of bits per pixel in the loss; 0 trains for reconstruction alone.
+        validation: part of the images that is held out, at most 1,000 of them.
+        threads: of the CPU; 0 measures whether one or all train faster.
+    """
 
-        torch.manual_seed(options.seed)
-        self.net = Autoencoder(self.channels, options.latent, options.widths).to(self.device)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.prior = FactorizedPrior(options.latent).to(self.device)
-        self.average = copy.deepcopy(self.net).eval()
-        self.best: dict[str, Tensor] = {}
-        self.best_cost = math.inf
-        self.optimiser = torch.optim.Adam(
-            [
-                {"params": self.net.parameters(), "factor": 1.0},
-                {"params": self.prior.parameters(), "factor": 5.0},
-            ],
-            lr=options.learning_rate,
-        )
-        self.random = np.random.default_rng(options.seed + 1)
-        self.step = 0
-        self.seconds = 0.0
-        self.log: list[dict[str, float]] = []
+    latent: int = 12
+    widths: tuple[int, ...] = (32, 64, 128)
+    activation: str = "leaky-relu"
+    norm: str = "batch"
+    upsample: str = "transpose"
+    rate_weight: float = 2.5
+    validation: float = 0.05
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check({"latent": (1, 512), "rate_weight": (0, 1e6), "validation": (0.001, 0.5)})
+        if not 1 <= len(self.widths) <= MAX_DEPTH or not all(1 <= width <= MAX_WIDTH for width in self.widths):
+            raise OptionError("width", self.widths, f"1 to {MAX_DEPTH} numbers from 1 to {MAX_WIDTH}")
+        for name, known in (("activation", ACTIVATIONS), ("norm", NORMS), ("upsample", UPSAMPLINGS)):
+            if getattr(self, name) not in known:
+                raise OptionError(name, getattr(self, name), " or ".join(known))
+        if self.crop % self.shape.stride:
+            raise OptionError("crop", self.crop, f"a multiple of {self.shape.stride}")
 
     @property
-    def done(self) -> float:
-        if self.options.minutes is not None:
-            return min(1.0, self.seconds / (60 * self.options.minutes))
-        return min(1.0, self.step * self.options.batch / (self.options.epochs * len(self.train)))
+    def shape(self) -> Shape:
+        """Of the networks."""
+        return Shape(self.widths, self.activation, self.upsample)
 
-    def batch(self) -> Tensor:
-        """Random crops, float32 [B, C, crop, crop] in [0, 1]."""
-        picks = self.random.integers(len(self.train), size=self.options.batch)
-        stack = np.stack([random_crop(self.train[i], self.crop, self.random) for i in picks])
-        x = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2)
-        return x.float().div_(255).contiguous(memory_format=torch.channels_last)
+    def held_out(self, n_images: int) -> int:
+        """How many of so many images are held out."""
+        return min(1000, max(1, round(n_images * self.validation)))
 
-    def train_step(self) -> float:
-        options, done = self.options, self.done
-        rate = options.learning_rate * min(1, (self.step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
-        x = self.batch()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=_bfloat16_is_fast(self.device)):
-            y = self.net.encoder(x)
+
+class Model(nn.Module):
+    """All that is trained."""
+
+    def __init__(self, channels: int, options: TrainOptions) -> None:
+        super().__init__()
+        self.net = Autoencoder(channels, options.latent, options.shape, norm=options.norm == "batch")
+        self.prior = FactorizedPrior(options.latent)
+
+
+class AutoencoderTrainer(Trainer[TrainOptions]):
+    """A run over images in memory: uint8 [H, W, C] each, all gray or all RGB."""
+
+    codec_id = CODEC_ID
+    rates = {"prior.*": 5.0}  # noqa: RUF012
+    splits_batches = False
+    keeps_best = True
+
+    def __init__(self, images: Sequence[Pixels], options: TrainOptions) -> None:
+        data = Crops(
+            images,
+            options.held_out(len(images)),
+            options.crop,
+            options.shape.stride,
+            seed=options.seed,
+            flip=options.flip,
+        )
+        if data.channels not in (1, 3):
+            raise InputError("training images", "they must all be gray or all be RGB; use --mode gray or --mode rgb")
+        torch.manual_seed(options.seed)
+        super().__init__(Model(data.channels, options), data, options)
+        self.model: Model
+        self.average: Model
+        if self.device.type == "cpu":
+            torch.set_num_threads(options.threads or _fastest_threads(self))
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
+        free = {"minutes", "epochs", "device", "threads", "patience"}
+        options = {name: value for name, value in asdict(self.settings).items() if name not in free}
+        found: dict[str, Any] = json.loads(json.dumps({**options, "channels": self.data.channels}))
+        return found
+
+    def schedule(self) -> float:
+        """Along a cosine."""
+        return 0.5 + 0.5 * math.cos(math.pi * self.done)
+
+    def badness(self, loss: float) -> float:
+        """The loss is a logarithm of the error."""
+        return math.exp(min(loss, 100.0)) if not math.isnan(loss) else loss
+
+    def loss(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Rate and distortion, see above."""
+        options, net, x = self.settings, self.model.net, x / 255
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16_is_fast(self.device)):
+            y = net.encoder(x)
             rounded = y + (torch.round(y) - y).detach() if options.rate_weight else y
-            decoded = self.net.decoder(rounded)
-        distortion = _log_mse(decoded.float(), x).mean()
-        loss = distortion
-        if options.rate_weight:
-            noisy = y.float() + torch.rand_like(y, dtype=torch.float32) - 0.5
-            loss = distortion + options.rate_weight * self.prior.bits(noisy).mean() / (x.shape[2] * x.shape[3])
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(0.999, self.step / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-        return float(loss.detach())
+            decoded = net.decoder(rounded)
+        distortion = torch.log(_squared_error(decoded.float(), x) + 0.1).mean()
+        if not options.rate_weight:
+            return distortion
+        noisy = y.float() + torch.rand_like(y, dtype=torch.float32) - 0.5
+        return distortion + options.rate_weight * self.model.prior.bits(noisy).mean() / (x.shape[2] * x.shape[3])
 
-    @torch.no_grad()
-    def validate(self) -> tuple[float, float, float]:
-        """Cost, mean PSNR in dB and bits per pixel of the averaged weights on the held-out images.
+    def measure(self) -> dict[str, Any]:
+        """Cost, mean PSNR in dB and bits per pixel.
 
-        Without a rate term nothing is known of the rate before the ranges and tables are made: it is nan.
+        Without a rate term nothing is known of the rate before the ranges and tables are made: then there is none.
         """
         costs, psnrs, rates = [], [], []
-        rng = np.random.default_rng(0)
-        for start in range(0, len(self.validation), 32):
-            images = [random_crop(image, self.crop, rng) for image in self.validation[start : start + 32]]
-            x = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-            y = self.average.encoder(x)
-            if self.options.rate_weight:
+        weight, net = self.settings.rate_weight, self.average.net
+        stack = self.data.held_out()
+        for start in range(0, len(stack), 32):
+            x = self.gray_levels(stack[start : start + 32]) / 255
+            y = net.encoder(x)
+            if weight:
                 y = torch.round(y)
-            decoded = torch.round(self.average.decoder(y) * 255) / 255
-            mse = ((decoded - x) ** 2).mean((1, 2, 3)).double() * 255**2
-            bits = self.prior.bits(y) / (x.shape[2] * x.shape[3]) if self.options.rate_weight else torch.zeros(len(x))
+            mse = _squared_error(torch.round(net.decoder(y) * 255) / 255, x).double()
+            bits = self.average.prior.bits(y) / (x.shape[2] * x.shape[3]) if weight else torch.zeros(len(x))
             psnrs += (10 * torch.log10(255**2 / mse.clamp_min(1e-3))).tolist()
             rates += bits.tolist()
-            costs += (torch.log(mse + 0.1) + self.options.rate_weight * bits).tolist()
-        return float(np.mean(costs)), float(np.mean(psnrs)), float(np.mean(rates)) if self.options.rate_weight else math.nan
+            costs += (torch.log(mse + 0.1) + weight * bits).tolist()
+        row = {"loss": round(float(np.mean(costs)), 4), "psnr": round(float(np.mean(psnrs)), 3)}
+        return row | ({"bits_per_pixel": round(float(np.mean(rates)), 4)} if weight else {})
 
-    def remember_if_best(self) -> tuple[float, float]:
-        """Validate, log, keep the weights if they are the best so far; PSNR and bits per pixel of this validation."""
-        cost, psnr, bits_per_pixel = self.validate()
-        row = {"step": self.step, "seconds": round(self.seconds, 1), "loss": round(cost, 4), "psnr": round(psnr, 3)}
-        self.log.append(row | ({"bits_per_pixel": round(bits_per_pixel, 4)} if self.options.rate_weight else {}))
-        if cost < self.best_cost:
-            self.best_cost = cost
-            self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
-        return psnr, bits_per_pixel
-
-    def save_checkpoint(self, path: Path) -> None:
-        """All state, as one safetensors file."""
-        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        tensors |= {f"prior.{k}": v for k, v in self.prior.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
-        document = {
-            "checkpoint": 1,
-            "options": asdict(self.options),
-            "channels": self.channels,
-            "step": self.step,
-            "seconds": self.seconds,
-            "best_cost": self.best_cost,
-            "log": self.log,
-            "random": self.random.bit_generator.state,
-        }
-        blob = model_file.dump({k: v.detach().cpu().numpy() for k, v in tensors.items()}, document)
-        write_atomically(path, blob)
-
-    def load_checkpoint(self, path: Path) -> None:
-        """Go on where a run with the same options and images stopped."""
-        tensors, document = model_file.parse(model_file.read(path))
-        ours = json.loads(json.dumps(asdict(self.options)))
-        free = {"minutes", "epochs", "device", "threads"}
-        theirs = document.get("options", {})
-        other = sorted(k for k in ours if k not in free and theirs.get(k) != ours[k])
-        if other or document.get("channels") != self.channels:
-            raise ModelError(f"checkpoint {path}: made with other settings ({', '.join(other) or 'channels'})", path=path)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k[len(prefix) :]: torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith(prefix)}
-
-        try:
-            self.net.load_state_dict(part("net."))
-            self.prior.load_state_dict(part("prior."))
-            self.average.load_state_dict(part("average."))
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in part("adam.").items():
-                index, name = key.split(".", 1)
-                state.setdefault(int(index), {})[name] = tensor
-            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-            self.best = part("best.")
-            self.random.bit_generator.state = document["random"]
-            self.step, self.seconds = int(document["step"]), float(document["seconds"])
-            self.best_cost, self.log = float(document["best_cost"]), list(document["log"])
-        except (KeyError, ValueError, TypeError, RuntimeError) as exc:
-            raise ModelError(f"checkpoint {path}: {exc}", path=path) from exc
-
-    def release(self) -> bytes:
+    def release(self, **extra: Any) -> bytes:
         """The model file of the best weights: folded, float16, with ranges and tables from the training images."""
-        if self.best:
-            self.average.load_state_dict(self.best)
-        net = self.average.cpu().folded()
+        self.take_best()
+        options = self.settings
+        net = self.average.cpu().net.folded()
         weights = {name: tensor.to(torch.float16) for name, tensor in net.state_dict().items()}
         # Ranges and tables are measured with the very weights that are stored.
         net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        quantiser, counts = _calibrated(net, self.train, self.crop, self.options)
+        quantiser, counts = _calibrated(net, self.data, options)
         tensors: model_file.Tensors = {name: tensor.numpy() for name, tensor in weights.items()}
         tensors["quantiser.low"], tensors["quantiser.step"] = quantiser.low, quantiser.step
         # Every symbol has a frequency of at least 1 of 65,536, so the largest one fits 16 bits.
         tensors["tables"] = quantise_counts(counts).astype(np.uint16)
-        config = {"channels": self.channels, "latent": self.options.latent, "widths": list(self.options.widths)}
+        config = {"channels": self.data.channels, "latent": options.latent, **options.shape.to_json()}
         training = {
-            "options": asdict(self.options),
-            "n_train": len(self.train),
-            "n_validation": len(self.validation),
+            "options": asdict(options),
+            "n_train": len(self.data.train),
+            "n_validation": len(self.data.validation),
             "steps": self.step,
             "seconds": round(self.seconds, 1),
-            "log": [self.log[i] for i in sorted({round(x) for x in np.linspace(0, len(self.log) - 1, LOGGED)})],
+            "log": thinned(self.log),
         }
-        return model_file.dump(tensors, {"codec": "autoencoder-1", "config": config, "training": training})
+        return model_file.dump(tensors, {"codec": CODEC_ID, "config": config, "training": training, **extra})
 
 
 def train(
@@ -256,100 +220,43 @@ def train(
         InputError: images that it cannot train on.
         ModelError: a checkpoint that does not fit.
     """
-    options = options or TrainOptions()
-    run = _Run(images, options)
-    if run.device.type == "cpu":
-        torch.set_num_threads(options.threads or _fastest_threads(run))
-    checkpoint = model_file.checkpoint_path(out)
-    if resume and checkpoint.exists():
-        run.load_checkpoint(checkpoint)
-    psnr = bits_per_pixel = loss = math.nan
-    interrupted = False
-    started = last = time.monotonic()
-    first_step, last_validation = run.step, run.step
-    earlier = run.seconds
-    try:
-        while run.done < 1:
-            value = run.train_step()
-            loss = value if math.isnan(loss) else 0.98 * loss + 0.02 * value
-            now = time.monotonic()
-            run.seconds = earlier + now - started
-            if run.step - last_validation >= 1000 or (run.step == 100 and first_step == 0):
-                psnr, bits_per_pixel = run.remember_if_best()
-                run.save_checkpoint(checkpoint)
-                last_validation = run.step
-            if progress and now - last > 0.2:
-                speed = (run.step - first_step) * options.batch / max(1e-9, now - started)
-                progress(TrainStatus(run.done, run.step, loss, psnr, bits_per_pixel, speed))
-                last = now
-    except KeyboardInterrupt:
-        interrupted = True
-        run.save_checkpoint(checkpoint)
-    psnr, bits_per_pixel = run.remember_if_best()
-    blob = run.release()
-    write_atomically(out, blob)
-    if not interrupted:
-        checkpoint.unlink(missing_ok=True)
-    return TrainReport(
-        path=out,
-        options=options,
-        steps=run.step,
-        seconds=run.seconds,
-        psnr=psnr,
-        bits_per_pixel=bits_per_pixel,
-        n_train=len(run.train),
-        n_validation=len(run.validation),
-        interrupted=interrupted,
-        model_bytes=len(blob),
-        log=run.log,
-    )
+    return run_to_file(AutoencoderTrainer(images, options or TrainOptions()), out, resume=resume, progress=progress)
 
 
-def _fastest_threads(run: _Run) -> int:
+def _fastest_threads(run: AutoencoderTrainer) -> int:
     """How many CPU threads train fastest here and now.
 
     Steps are small, and threads wait for each other many times in each: with a core taken by somebody else, two threads
     were measured at an eighth of the speed of one.
     """
-    net = copy.deepcopy(run.net)
-    x = torch.zeros(run.options.batch, run.channels, run.crop, run.crop).contiguous(memory_format=torch.channels_last)
+    net = copy.deepcopy(run.model.net)
+    side = run.data.side
+    x = torch.zeros(run.settings.batch, run.data.channels, side, side).contiguous(memory_format=torch.channels_last)
     seconds: dict[int, float] = {}
     for n_threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(n_threads)
         for timed in (False, True):
             started = time.perf_counter()
             for _ in range(6 if timed else 2):
-                with torch.autocast("cpu", torch.bfloat16, enabled=_bfloat16_is_fast(run.device)):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast(run.device)):
                     y = net(x)
                 y.float().square().mean().backward()
             seconds[n_threads] = time.perf_counter() - started
     return min(seconds, key=lambda n: seconds[n])
 
 
-def _log_mse(decoded: Tensor, x: Tensor) -> Tensor:
-    """ln(MSE + 0.1) of each image on the scale of 8-bit pixels: [N]."""
-    return torch.log(((decoded - x) ** 2).mean((1, 2, 3)) * 255**2 + 0.1)
-
-
-def _bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether matrix units for bfloat16 are there: GPUs, and CPUs with AMX (2.5 times faster steps, measured)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    supported: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return bool(supported())
+def _squared_error(decoded: Tensor, x: Tensor) -> Tensor:
+    """MSE of each image on the scale of 8-bit pixels, [N], of images in [0, 1]."""
+    return ((decoded - x) ** 2).mean((1, 2, 3)) * 255**2
 
 
 @torch.no_grad()
-def _calibrated(
-    net: Autoencoder, images: Sequence[Pixels], crop: int, options: TrainOptions
-) -> tuple[Quantiser, np.ndarray[Any, Any]]:
+def _calibrated(net: Autoencoder, data: Crops, options: TrainOptions) -> tuple[Quantiser, np.ndarray[Any, Any]]:
     """Ranges of the latents, and how often each of the 256 levels occurs in each channel: int64 [C, 256]."""
-    rng = np.random.default_rng(options.seed)
-    picks = rng.permutation(len(images))[:CALIBRATION_IMAGES]
+    stack = data.sample(CALIBRATION_IMAGES, seed=options.seed)
     parts = []
-    for start in range(0, len(picks), 64):
-        crops = np.stack([random_crop(images[i], crop, rng) for i in picks[start : start + 64]])
-        x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    for start in range(0, len(stack), 64):
+        x = torch.from_numpy(stack[start : start + 64]).permute(0, 3, 1, 2).float() / 255
         parts.append(net.encoder(x).numpy())
     latents = np.concatenate(parts)  # [N, C, h, w]
     quantiser = Quantiser.spanning(latents.min((0, 2, 3)), latents.max((0, 2, 3)), unit_step=options.rate_weight > 0)

@@ -14,6 +14,7 @@ from batchcodec.entropy.codes import ENTROPY_CODERS
 from batchcodec.errors import CodecError, ModelError, PayloadError
 from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.balle.codec import Balle2017Codec
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
@@ -27,10 +28,11 @@ def autoencoder_model() -> bytes:
     """The smallest model for gray images, with the decoder alone."""
     import torch
 
+    from batchcodec.learned.architecture import Shape
     from batchcodec.learned.networks import Autoencoder
 
     torch.manual_seed(0)
-    network = Autoencoder(1, 2, [1, 2, 1], norm=False)
+    network = Autoencoder(1, 2, Shape((1, 2, 1)), norm=False)
     weights = {n: t.numpy().astype(np.float16) for n, t in network.state_dict().items() if n.startswith("decoder.")}
     tables = np.full((2, 256), 256, np.uint16)
     tables[1, :2] = 256 + 100, 256 - 100
@@ -89,6 +91,77 @@ def _autoencoder_payloads() -> Iterable[bytes]:
 AUTOENCODER_PAYLOAD = Target(
     "autoencoder_payload", read_autoencoder_payload, _autoencoder_payloads, (CodecError,), max_length=512
 )
+
+
+# ---- balle2017-1: a model file, or the bytes of a payload behind a sound model
+
+
+def balle_model(activation: str, upsample: str, depth: int) -> bytes:
+    """The smallest model for gray images, with the decoder alone."""
+    import torch
+
+    from batchcodec.learned.balle import density
+    from batchcodec.learned.balle import model as models
+    from batchcodec.learned.balle.architecture import Architecture
+    from batchcodec.learned.balle.network import Transforms
+
+    torch.manual_seed(0)
+    transforms = models.rounded(Transforms(Architecture(1, 2, 2, depth, activation, upsample, 2)))
+    cells = np.abs(np.arange(density.CELLS) - 127.5)
+    masses = density.to_masses(np.exp(-cells / [[1.5], [6.0]]))
+    widths = np.rint(np.geomspace(9000, 500, 100)[:, None] * [1, 2]).astype(np.uint16)
+    return Balle2017Codec(model=models.dump(transforms, masses, widths)).get_model()
+
+
+def read_balle(data: bytes) -> None:
+    """A model from a stranger decodes one small group, or is refused."""
+    codec = Balle2017Codec.restore({}, data)
+    assert Balle2017Codec.restore({}, codec.get_model()).get_model() == codec.get_model()
+    spec = GroupSpec(1, ImageSpec(5, 8, codec._model.arch.channels))
+    payload = bytes([50, 0]) + hashlib.sha256(data).digest()
+    pixels = _outcome(lambda: codec.decode(payload, spec))
+    assert pixels is None or pixels.shape == spec.shape
+
+
+BALLE = Target(
+    "balle2017_model",
+    read_balle,
+    lambda: [balle_model("gdn", "transpose", 2), balle_model("leaky-relu", "pixelshuffle", 1)],
+    (CodecError,),
+    mutators.safetensors,
+    max_length=1 << 14,
+)
+
+
+@cache
+def _balle() -> Balle2017Codec:
+    return Balle2017Codec(model=stored("balle2017_model"))
+
+
+def read_balle_payload(data: bytes) -> None:
+    """Bytes 0 to 5 choose the group, up to one far larger than the payload."""
+    head = np.frombuffer(data[:6].ljust(6, b"\0"), "<u2").tolist()
+    spec = GroupSpec(1 + head[0] % 2048, ImageSpec(1 + head[1], 1 + head[2], 1))
+    if spec.n_bytes > 1 << 20:  # what `wire` would have refused, see `SMALL_LIMITS`
+        return
+    assert _balle().decode(data[6:], spec).shape == spec.shape
+
+
+def _balle_payloads() -> Iterable[bytes]:
+    from batchcodec.entropy import leb128, values
+
+    rng = np.random.default_rng(0)
+    for n, height, width, quality in ((1, 1, 1, 50), (3, 9, 20, 1), (2, 33, 8, 100)):
+        n_positions = n * -(-height // 8) * -(-width // 8)
+        index = np.repeat(np.arange(2, dtype=np.uint16), n_positions)
+        integers = np.rint(rng.laplace(0, 3, len(index))).astype(np.int32)
+        integers[0] = 3000  # an escape
+        words, escapes = values.encode(integers, index, _balle()._model.bank(quality))
+        head = np.array([n - 1, height - 1, width - 1], "<u2").tobytes()
+        yield head + bytes([quality]) + leb128.pack(len(escapes)) + escapes + words
+
+
+BALLE_PAYLOAD = Target("balle2017_payload", read_balle_payload, _balle_payloads, (CodecError,), max_length=512)
 
 
 # ---- hyperprior-1

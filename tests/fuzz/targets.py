@@ -22,6 +22,8 @@ TARGETS: dict[str, Target] = {
         models.MODEL_FILE,
         models.AUTOENCODER,
         models.AUTOENCODER_PAYLOAD,
+        models.BALLE,
+        models.BALLE_PAYLOAD,
         models.HYPERPRIOR_MODEL,
         models.HYPERPRIOR,
         datasets.PICTURE,

@@ -208,6 +208,40 @@ def hyperprior(path: Path) -> None:
     write(path, groups, rgb=rgb, gray=gray)
 
 
+def balle2017(path: Path) -> None:
+    """`balle2017-1`: random networks for gray and for RGBA of other depth, qualities, integers beyond their tables."""
+    import torch
+
+    from batchcodec.learned.balle import density
+    from batchcodec.learned.balle import model as models
+    from batchcodec.learned.balle.architecture import Architecture
+    from batchcodec.learned.balle.network import Transforms
+
+    def model(arch: Architecture) -> bytes:
+        torch.manual_seed(arch.channels)
+        transforms = Transforms(arch)
+        transforms.start_linear([picture(i, 24, 24, arch.channels) for i in range(12)], 100, 10)
+        with torch.no_grad():
+            for parameter in transforms.parameters():
+                parameter.mul_(1 + 0.05 * torch.randn_like(parameter))
+        rng = np.random.default_rng(arch.channels)
+        cells = np.abs(np.arange(density.CELLS) - 127.5)
+        masses = density.to_masses(np.exp(-cells / rng.uniform(1, 9, (arch.latent, 1))))
+        widths = np.geomspace(9000, 900, 100)[:, None] * rng.uniform(0.8, 1.2, arch.latent)
+        return models.dump(models.rounded(transforms), masses, widths.astype(np.uint16))
+
+    gray = model(Architecture(channels=1, latent=12, width=16, depth=2, anchors=3))
+    rgba = model(Architecture(4, 20, 6, 1, "leaky-relu", "pixelshuffle", 2))
+    noise = np.random.default_rng(9).integers(0, 2, (17, 30, 1), dtype=np.uint8) * 255
+    groups = [
+        ("balle2017-1:quality=80@gray", [(i, Item(f"{i}.png", picture(i, 33, 9))) for i in range(3)]),
+        ("balle2017-1:quality=100@gray", [(3, Item("3.png", picture(3, 17, 30))), (4, Item("4.png", noise))]),
+        ("balle2017-1:quality=1@gray", [(5, Item("5.png", picture(5, 1, 1)))]),
+        ("balle2017-1@rgba", [(6 + i, Item(f"{6 + i}.png", picture(6 + i, 8, 11, 4))) for i in range(2)]),
+    ]
+    write(path, groups, gray=gray, rgba=rgba)
+
+
 def segments(path: Path) -> None:
     """Three DIRECTORY blocks."""
     with mock.patch.object(writer, "SEGMENT_ITEMS", 4):
@@ -266,6 +300,7 @@ ALL = {
     "jpeg": jpeg,
     "learned": learned,
     "hyperprior": hyperprior,
+    "balle2017": balle2017,
     "segments": segments,
     "parity": parity,
     "later_minor": later,

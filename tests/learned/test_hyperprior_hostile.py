@@ -14,12 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchcodec.entropy import gaussian, values
+from batchcodec.entropy import gaussian, leb128, values
 from batchcodec.errors import BatchcodecError, CodecError, ModelError, PayloadError
 from batchcodec.learned import model_file, packed_weights
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
 from batchcodec.learned.hyperprior.model import LoadedModel
-from batchcodec.learned.hyperprior.payloads import _leb128, _read_leb128
 from batchcodec.types import GroupSpec, ImageSpec
 
 from .test_reference import perturbed, pictures
@@ -368,7 +367,7 @@ def test_the_tables_of_a_model_are_used() -> None:
     images = IMAGES[:1]
     codec = HyperpriorCodec(model=blob, effort=1, quality=30)
     coded = codec.encode(images)
-    assert _read_leb128(coded)[0] > 0, "all but 0 are escapes"
+    assert leb128.unpack(coded)[0] > 0, "all but 0 are escapes"
     expected = HyperpriorCodec(model=complete(), effort=1, quality=30)
     assert np.array_equal(
         codec.decode(coded, GroupSpec.of(images)), expected.decode(expected.encode(images), GroupSpec.of(images))
@@ -525,13 +524,13 @@ def test_payloads_of_noise(noise: bytes) -> None:
 
 def _body() -> tuple[bytes, bytes]:
     """Escapes and words of the payload."""
-    n_escapes, at = _read_leb128(payload())
+    n_escapes, at = leb128.unpack(payload())
     return payload()[at + 2 : at + 2 + n_escapes], payload()[at + 2 + n_escapes :]
 
 
 def payload_of(*, n_escapes: int | None = None, quality: int = 70, spread: int = 0, more: bytes = b"") -> bytes:
     escapes, words = _body()
-    return _leb128(len(escapes) if n_escapes is None else n_escapes) + bytes([quality, spread]) + escapes + words + more
+    return leb128.pack(len(escapes) if n_escapes is None else n_escapes) + bytes([quality, spread]) + escapes + words + more
 
 
 @pytest.mark.parametrize(
@@ -594,7 +593,7 @@ def coded(chosen: Callable[[np.ndarray], np.ndarray], spread: int = 0, qualities
         patched.setattr(payloads.values, "Decoder", Chooser)
         payloads.read_latents(model, bytes([0, 70, spread]) + bytes(8), len(IMAGES), 3, 2)
     words, escapes = values.encode(np.concatenate(numbers), np.concatenate(index), model.bank)
-    return _leb128(len(escapes)) + bytes([70, spread]) + escapes + words
+    return leb128.pack(len(escapes)) + bytes([70, spread]) + escapes + words
 
 
 def _latents_only(value: int) -> Callable[[np.ndarray], np.ndarray]:

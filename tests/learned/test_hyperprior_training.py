@@ -15,7 +15,7 @@ from helpers import picture
 from torch import Tensor
 
 from batchcodec.errors import InputError, ModelError, OptionError
-from batchcodec.learned import model_file
+from batchcodec.learned import loop, model_file
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import model as models
 from batchcodec.learned.hyperprior import trainer as trainers
@@ -24,6 +24,7 @@ from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.learned.hyperprior.model import LoadedModel, exact_layers
 from batchcodec.learned.hyperprior.trainer import Settings, Trainer, loaded_for_training
 from batchcodec.learned.hyperprior.training import Model
+from batchcodec.learned.settings import TrainStatus
 from batchcodec.types import GroupSpec
 
 ARCH = Architecture(
@@ -71,7 +72,7 @@ def step(trainer: Trainer, n: int = 1) -> list[float]:
 @torch.no_grad()
 def true_cost(trainer: Trainer) -> float:
     """Cost of the training images at some qualities, with the weights that are trained."""
-    x = torch.from_numpy(np.stack(trainer.images)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.stack(trainer.data.train)).permute(0, 3, 1, 2).float()
     with numerics():
         qualities = [torch.full((len(x),), quality) for quality in (10.0, 50.0, 90.0)]
         return sum(float(trainer.model.loss(trainer.model(x, q, noise=False), q)) for q in qualities)
@@ -88,7 +89,7 @@ def test_the_loss_falls(trainer: Trainer) -> None:
 
 def test_a_run_saves_and_validates(trainer: Trainer, tmp_path: Path) -> None:
     trainer.settings = dataclasses.replace(SETTINGS, minutes=0.5 / 60)
-    seen: list[trainers.Status] = []
+    seen: list[TrainStatus] = []
     trainer.run(tmp_path / "x.checkpoint", seen.append)
     assert trainer.done == 1
     assert all(0 <= status.done <= 1 for status in seen)
@@ -120,7 +121,7 @@ def test_a_resumed_run_goes_on(untrained: Trainer, trainer: Trainer, tmp_path: P
     resumed.load(tmp_path / "x.checkpoint")
     assert (resumed.step, resumed.seconds, resumed.log) == (3, 12.5, trainer.log)
     assert equal(weights(resumed), weights(trainer))
-    assert resumed.random.bit_generator.state == trainer.random.bit_generator.state
+    assert resumed.data.random.bit_generator.state == trainer.data.random.bit_generator.state
     trainer.started_at = resumed.started_at  # both warm up from there
     torch.manual_seed(5)
     expected = step(trainer, 3)
@@ -215,7 +216,7 @@ def test_it_goes_back_when_no_gradient_is_finite(trainer: Trainer) -> None:
     assert trainer.go_back_if_lost(4.0) == 4.0
     with torch.no_grad():
         next(iter(trainer.model.parameters())).fill_(float("nan"))
-    step(trainer, trainers.CHECKED_STEPS // 2 + 1)
+    step(trainer, loop.CHECKED_STEPS // 2 + 1)
     assert trainer.go_back_if_lost(4.0) == 4.0
     assert equal(weights(trainer), good)
     assert (trainer.skipped, trainer.log[-1]["went_back"]) == (0, "stuck")
@@ -231,7 +232,7 @@ def test_a_run_that_goes_on_warms_up_again(trainer: Trainer, tmp_path: Path) -> 
     step(trainer)
     highest = trainer.settings.learning_rate
     assert trainer.optimiser.param_groups[0]["lr"] < 0.02 * highest
-    trainer.step += trainers.WARM_UP
+    trainer.step += loop.WARM_UP
     step(trainer)
     assert max(group["lr"] for group in trainer.optimiser.param_groups) > 0.9 * highest
 
@@ -260,8 +261,8 @@ def _changed(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]
 
 
 BAD_CHECKPOINTS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
-    "another architecture": lambda tensors, document: document["arch"].update(hyper=5),
-    "no architecture": lambda tensors, document: document.pop("arch"),
+    "another architecture": lambda tensors, document: document["identity"]["arch"].update(hyper=5),
+    "no architecture": lambda tensors, document: document.pop("identity"),
     "another kind": lambda tensors, document: document.update(checkpoint="autoencoder-1"),
     "no step": lambda tensors, document: document.pop("step"),
     "a step of text": lambda tensors, document: document.update(step="x"),

@@ -19,7 +19,8 @@ from batchcodec.errors import EmptyDatasetError, InputError, ModelError, OptionE
 from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.data import load_images
-from batchcodec.learned.train import TrainOptions, TrainStatus, train
+from batchcodec.learned.settings import TrainStatus
+from batchcodec.learned.train import AutoencoderTrainer, TrainOptions, train
 from batchcodec.preprocess import Preprocess
 from batchcodec.types import GroupSpec, Item, Pixels
 
@@ -109,9 +110,9 @@ def test_a_stopped_and_resumed_run_is_the_whole_run(gray_32: list[Pixels], tmp_p
     """The checkpoint holds all state: the random numbers of batches, the optimiser, the averages."""
     from batchcodec.learned import train as module
 
-    options = replace(SMALL, rate_weight=0)  # the noise of the rate term is drawn by torch
+    options = SMALL  # with a rate term, whose noise is drawn by torch
     train(gray_32, tmp_path / "whole", options)
-    step = module._Run.train_step
+    step = module.AutoencoderTrainer.train_step
 
     def stopping(run: Any) -> float:
         if run.step == 4 and not stopped:
@@ -120,7 +121,7 @@ def test_a_stopped_and_resumed_run_is_the_whole_run(gray_32: list[Pixels], tmp_p
         return step(run)
 
     stopped: list[bool] = []
-    monkeypatch.setattr(module._Run, "train_step", stopping)
+    monkeypatch.setattr(module.AutoencoderTrainer, "train_step", stopping)
     assert train(gray_32, tmp_path / "parts", options).steps == 4
     assert train(gray_32, tmp_path / "parts", options, resume=True).steps == 8
     whole, parts = (model_file.parse((tmp_path / name).read_bytes())[0] for name in ("whole", "parts"))
@@ -140,7 +141,7 @@ def test_resume_refuses_other_images_and_damage(gray_32: list[Pixels], tmp_path:
         train([picture((32, 32, 3), i) for i in range(4)], tmp_path / "m", SMALL, resume=True)
     checkpoint = tmp_path / "m.checkpoint"
     tensors, document = model_file.parse(checkpoint.read_bytes())
-    checkpoint.write_bytes(model_file.dump({k: v for k, v in tensors.items() if not k.startswith("net.")}, document))
+    checkpoint.write_bytes(model_file.dump({k: v for k, v in tensors.items() if not k.startswith("model.")}, document))
     with pytest.raises(ModelError, match="checkpoint"):
         train(gray_32, tmp_path / "m", SMALL, resume=True)
     checkpoint.write_bytes(b"damaged")
@@ -149,12 +150,10 @@ def test_resume_refuses_other_images_and_damage(gray_32: list[Pixels], tmp_path:
 
 
 def _checkpoint(images: list[Pixels], folder: Path) -> None:
-    from batchcodec.learned.train import _Run
-
-    run = _Run(images, SMALL)
-    run.train_step()
-    run.save_checkpoint(folder / "m.checkpoint")
-    json.dumps(_document(folder / "m.checkpoint")["options"])
+    trainer = AutoencoderTrainer(images, SMALL)
+    trainer.train_step()
+    trainer.save(folder / "m.checkpoint")
+    json.dumps(_document(folder / "m.checkpoint")["settings"])
 
 
 @pytest.mark.parametrize(

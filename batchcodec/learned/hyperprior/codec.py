@@ -24,6 +24,7 @@ from batchcodec.codec import Codec
 from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
 from batchcodec.learned import crew, model_file, shipped
 from batchcodec.learned.hyperprior.architecture import Architecture
+from batchcodec.learned.inference import batches
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
     from batchcodec.learned.hyperprior.engine import Latents
     from batchcodec.learned.hyperprior.model import LoadedModel
 
-BATCH_PIXELS = 1 << 17
-"""Pixels that go through a network of the encoder at once: bounds memory, and keeps activations in the caches."""
 SYNTHESIS_PIXELS = 1 << 19
-"""The same for the decoder, whose activations are bytes; with fewer, several threads wait for each other."""
+"""Pixels that the decoder makes at once. Activations are bytes; with fewer, threads wait for each other."""
 STRIP_PIXELS = 1 << 20
 """Pixels of a large image that are synthesised at once."""
 SHARE_LINES = 16
@@ -220,12 +219,6 @@ def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, ro
     else:
         crew.share(len(parts), 1, make_all)
     return out
-
-
-def batches(n_items: int, n_pixels: int, limit: int = BATCH_PIXELS) -> list[slice]:
-    """Parts of a group that go through a network together; they depend on the group alone."""
-    step = max(1, limit // n_pixels)
-    return [slice(start, min(n_items, start + step)) for start in range(0, n_items, step)]
 
 
 def _to_planes(images: Pixels, n_channels: int) -> Pixels:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from batchcodec.errors import OptionError
-from batchcodec.learned.data import random_crop
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import profile
@@ -198,8 +197,7 @@ def _train(
 
 def _held_out(trainer: Trainer) -> Pixels:
     """Crops of the images that no candidate trains on, uint8 [N, side, side, C]."""
-    rng = np.random.default_rng(0)
-    return np.stack([random_crop(image, trainer.crop, rng) for image in trainer.validation])
+    return trainer.data.held_out()
 
 
 def _trial_cost(trainer: Trainer, held_out: Pixels, quality: int, n_pixels: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batchcodec.entropy import gaussian, values
+from batchcodec.entropy import gaussian, leb128, values
 from batchcodec.errors import PayloadError
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE
@@ -48,7 +48,7 @@ def write(
     numbers = np.concatenate([k.reshape(-1).astype(np.int32, copy=False) for k, _ in parts])
     tables = np.concatenate([index.reshape(-1).astype(np.uint16, copy=False) for _, index in parts])
     words, escapes = values.encode(numbers, tables, model.bank)
-    return _leb128(len(escapes)) + bytes([base, spread]) + escapes + words
+    return leb128.pack(len(escapes)) + bytes([base, spread]) + escapes + words
 
 
 def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width: int) -> tuple[coding.Conditions, Latents]:
@@ -57,7 +57,7 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
     Raises:
         PayloadError: the payload is damaged or not of this shape.
     """
-    n_escapes, at = _read_leb128(payload)
+    n_escapes, at = leb128.unpack(payload)
     if len(payload) < at + 2 + n_escapes:
         raise PayloadError(f"hyperprior-1 payload: {len(payload)} bytes, too few for its fields")
     base, spread = payload[at], payload[at + 1]
@@ -84,22 +84,3 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
     latents = model.engine.walk(flat.reshape(shape), conditions, height, width, code)
     stream.finish()
     return conditions, latents
-
-
-def _leb128(n: int) -> bytes:
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-def _read_leb128(payload: bytes) -> tuple[int, int]:
-    """A number and where it ends."""
-    n = 0
-    for at, byte in enumerate(payload[:5]):
-        n |= (byte & 127) << 7 * at
-        if byte < 128:
-            return n, at + 1
-    raise PayloadError("hyperprior-1 payload: it does not start with a length")

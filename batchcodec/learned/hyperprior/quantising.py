@@ -11,10 +11,11 @@ from torch import Tensor
 
 from batchcodec.entropy import gaussian
 from batchcodec.learned.hyperprior import coding, kernels
-from batchcodec.learned.hyperprior.codec import STRIP_PIXELS, batches
+from batchcodec.learned.hyperprior.codec import STRIP_PIXELS
 from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.training import KAPPA
+from batchcodec.learned.inference import batches
 from batchcodec.types import Pixels
 
 Qualities = npt.NDArray[np.uint8]
