@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from batchcodec.learned import checkpoints
 from batchcodec.learned.data import Crops
 from batchcodec.learned.devices import torch_device
+from batchcodec.learned.interrupts import between_steps
 from batchcodec.learned.settings import RunSettings, TrainStatus
 from batchcodec.types import Pixels
 
@@ -227,7 +228,7 @@ class Trainer(ABC, Generic[Settings]):
     ) -> None:
         """Train until this part of the run is done, or validations have not been better for `patience` times.
 
-        A KeyboardInterrupt leaves a checkpoint behind.
+        An interrupt waits for the end of a step, and leaves a checkpoint behind.
 
         Args:
             checkpoint: where the state goes, every `CHECKPOINT_SECONDS`, after each validation and at the end.
@@ -238,7 +239,7 @@ class Trainer(ABC, Generic[Settings]):
         validate_every = self.validate_seconds if validate_every is None else validate_every
         earlier, started, first_step = self.seconds, time.monotonic(), self.step
         last_checkpoint = last_validation = last_progress = started
-        with self.numerics():
+        with self.numerics(), between_steps() as check_interrupt:
             try:
                 while self.done < until and not self.out_of_patience:
                     value = self.train_step()
@@ -263,6 +264,7 @@ class Trainer(ABC, Generic[Settings]):
                         speed = (self.step - first_step) * self.settings.batch / max(1e-9, now - started)
                         progress(TrainStatus(self.done, self.step, self.recent_loss, speed, self.log))
                         last_progress = now
+                    check_interrupt()
             finally:
                 if checkpoint:
                     self.save(checkpoint)

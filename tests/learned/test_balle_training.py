@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from batchcodec.learned.balle.model import LoadedModel
 from batchcodec.learned.balle.network import Transforms
 from batchcodec.learned.balle.prior import CumulativePrior
 from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
+from batchcodec.learned.interrupts import between_steps
 from batchcodec.learned.run import run_to_file
 from batchcodec.types import GroupSpec, Pixels
 
@@ -129,6 +131,38 @@ def test_a_stopped_and_resumed_run_is_the_whole_run(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True))
     one, other = (model_file.parse(run.release())[0] for run in (whole, second))
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_an_interrupt_waits_for_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a resumed run would do half a step twice."""
+    whole = trainer(epochs=2)
+    whole.run()
+    first, draw = trainer(epochs=2), BalleTrainer.draw
+
+    def interrupted(self: BalleTrainer, n: int) -> tuple[torch.Tensor, ...]:
+        if self is first and self.step == 3:  # in the middle of a step: the batch is drawn, nothing is learned yet
+            signal.raise_signal(signal.SIGINT)
+        return draw(self, n)
+
+    monkeypatch.setattr(BalleTrainer, "draw", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(tmp_path / "x.checkpoint")
+    assert first.step == 4
+    assert signal.getsignal(signal.SIGINT) is before
+    second = trainer(epochs=2)
+    second.load(tmp_path / "x.checkpoint")
+    second.run()
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True))
+
+
+def test_a_second_interrupt_waits_for_nothing() -> None:
+    with between_steps() as check:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
 
 
 def test_threads_share_a_batch() -> None:
