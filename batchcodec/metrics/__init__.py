@@ -4,11 +4,12 @@ All functions take batches of equal shape, uint8 or uint16 [N, H, W, C], and giv
 for uint8 and 65,535 for uint16.
 """
 
-from batchcodec.metrics.errors import LOSSLESS_PSNR, max_error, mean_psnr, mse, psnr, psnr_of_mse
+from batchcodec.metrics.errors import LOSSLESS_PSNR, Floats, max_error, mean_psnr, mse, psnr, psnr_of_mse
 from batchcodec.metrics.similarity import Measures, measure, ms_ssim, n_scales, ssim
 
 __all__ = [
     "LOSSLESS_PSNR",
+    "Floats",
     "Measures",
     "max_error",
     "mean_psnr",

@@ -60,7 +60,7 @@ def plane_similarity(
         window: weights of one direction, symmetric, of sum 1 and odd length: [k].
         c1: stabilises the luminance term.
         c2: stabilises the contrast-structure term.
-        room: for [5, width] numbers.
+        room: for [8, width] numbers.
     """
     x, y, squares, product = planes[0], planes[1], planes[2], planes[3]
     for i in range(height):
@@ -70,17 +70,26 @@ def plane_similarity(
             product[i, j] = x[i, j] * y[i, j]
     out_height, out_width = height - len(window) + 1, width - len(window) + 1
     mean_x, mean_y, mean_squares, mean_product = room[0], room[1], room[2], room[3]
-    total = total_structure = 0.0
+    structure, structures, similarities = (
+        room[4],
+        room[5],
+        room[6],
+    )  # sums over lines: lanes of a vector do not depend on others
+    structures[:] = 0
+    similarities[:] = 0
     for top in range(out_height):
         for plane in range(4):
-            filtered_line(planes[plane], top, width, window, room[4], room[plane])
+            filtered_line(planes[plane], top, width, window, room[7], room[plane])
         for j in range(out_width):
             of_means, of_both = mean_x[j] * mean_x[j] + mean_y[j] * mean_y[j], mean_x[j] * mean_y[j]
-            structure = (2 * (mean_product[j] - of_both) + c2) / (mean_squares[j] - of_means + c2)
-            total_structure += structure
-            total += structure * (2 * of_both + c1) / (of_means + c1)
+            structure[j] = (2 * (mean_product[j] - of_both) + c2) / (mean_squares[j] - of_means + c2)
+        for j in range(out_width):
+            structures[j] += structure[j]
+        for j in range(out_width):
+            luminance = (2 * mean_x[j] * mean_y[j] + c1) / (mean_x[j] * mean_x[j] + mean_y[j] * mean_y[j] + c1)
+            similarities[j] += structure[j] * luminance
     n = out_height * out_width
-    return total / n, total_structure / n
+    return similarities[:out_width].sum() / n, structures[:out_width].sum() / n
 
 
 @jit(types.void(_plane, types.int64, types.int64))
@@ -120,7 +129,7 @@ def similarity(
         out: to be filled: [N, C, n_scales, 2].
     """
     n, height, width, channels = original.shape
-    planes, room = np.empty((4, height, width)), np.empty((5, width))
+    planes, room = np.empty((4, height, width)), np.empty((8, width))
     x, y = planes[0], planes[1]
     for item in range(n):
         for channel in range(channels):

@@ -73,7 +73,7 @@ def _comparison(reports: Sequence[Report], points: Sequence[RatePoint]) -> Html:
                 number(quality.mean_ms_ssim if quality else None, 4),
             ]
         )
-    header = ("archive", "codec", "images", "bytes/image", "weights", "bits/pixel", "mean dB", "pooled dB", "SSIM", "MS-SSIM")
+    header = ("archive", "codec", "images", "B/image", "weights", "bpp", "mean dB", "pooled dB", "SSIM", "MS-SSIM")
     recorded = any(point.recorded for point in points)
     caption = "Mean PSNR over the bytes of the whole file for each image, weights and index among them." + (
         " Without originals PSNR is what was recorded when packing." if recorded else ""

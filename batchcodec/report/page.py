@@ -153,7 +153,7 @@ def _cell(cell: Cell) -> str:
     if isinstance(cell, Number):
         value = "" if cell.value is None else f' data-value="{cell.value:.17g}"'
         return f'<td class="number"{value}>{escaped(cell.shown)}</td>'
-    kind = ' class="long"' if len(cell) > 14 and not isinstance(cell, Html) else ""
+    kind = ' class="long"' if len(cell) > 20 and not isinstance(cell, Html) else ""
     return f"<td{kind}>{markup(cell)}</td>"
 
 

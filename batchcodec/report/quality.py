@@ -124,7 +124,11 @@ def _measured(archive: Archive, originals: Originals, workers: int) -> Iterator[
 def _compared(indices: npt.NDArray[np.int64], decoded: Pixels, found: list[Item | None]) -> _Measured:
     """A group against its originals; those of another shape or type count as missing."""
     spec = ImageSpec.of(decoded[0])
-    kept = [i for i, item in enumerate(found) if item is not None and ImageSpec.of(item.pixels) == spec]
+    kept = [
+        i
+        for i, item in enumerate(found)
+        if item is not None and item.pixels.shape == spec.shape and item.pixels.dtype == decoded.dtype
+    ]
     original = np.empty((len(kept), *spec.shape), spec.dtype)
     for row, i in enumerate(kept):
         original[row] = found[i].pixels  # type: ignore[union-attr]  # those that are None were left out

@@ -5,6 +5,8 @@
     const slider = card.querySelector("input[type=range]");
     const over = card.querySelector(".over"), edge = card.querySelector(".edge");
     if (slider) {
+      over.src = card.querySelector("img").src; // the original, which is in the page once
+      over.hidden = false;
       const show = () => {
         const part = Number(slider.value);
         over.style.clipPath = `inset(0 ${100 - part}% 0 0)`;

@@ -41,11 +41,12 @@ def _card(sample: Sample) -> Html:
         f'<input type="range" min="0" max="100" value="0" aria-label="Original over reconstruction of {name}">'
         "<span>original</span></label>"
     )
-    over = f'<img class="over" alt="" src="{sample.original}"><div class="edge"></div>'
+    over = '<img class="over" alt="" hidden><div class="edge" hidden></div>'
+    difference = "no difference" if sample.quality and not sample.quality.max_error else f"difference x{sample.gain}"
     panes = (
         ("original", _picture(sample.original or "", sample, "original")),
         ("decoded", _picture(sample.decoded, sample, "decoded", over)),
-        (f"difference x{sample.gain}", _picture(sample.difference or "", sample, "difference")),
+        (difference, _picture(sample.difference or "", sample, "difference")),
     )
     shown = "".join(f'<figure class="pane"><figcaption>{title}</figcaption>{pane}</figure>' for title, pane in panes)
     return Html(

@@ -48,8 +48,8 @@ def rate_distortion(
 ) -> Html:
     """Quality over rate, with a logarithmic axis of rates: a line with markers for each curve, named at its right end.
 
-    Points without loss (inf) stand in a band of their own at the top. Points without a quality (NaN), and rates beyond 1e-6 to 1e15,
-    are left out; a chart without any point is empty text.
+    Points without loss (inf) stand in a band of their own at the top. Points without a quality (NaN), and rates
+    beyond 1e-6 to 1e15, are left out; a chart without any point is empty text.
     """
     shown = [
         (k, [(x, y, i) for i, (x, y) in enumerate(curve.points) if _LEAST_RATE <= x <= _MOST_RATE and not math.isnan(y)])

@@ -180,7 +180,8 @@ def quality_text(quality: Quality) -> str:
     lines = [
         f"PSNR  mean {quality.mean_psnr:.2f} dB, pooled {quality.pooled_psnr:.2f}, median {quality.median_psnr:.2f}, "
         f"5th percentile {quality.p5_psnr:.2f}, min {quality.min_psnr:.2f}",
-        f"SSIM  mean {quality.mean_ssim:.4f}, min {quality.min_ssim:.4f}",
+        f"SSIM  mean {quality.mean_ssim:.4f}, min {quality.min_ssim:.4f}; "
+        f"MS-SSIM mean {quality.mean_ms_ssim:.4f}, min {quality.min_ms_ssim:.4f}",
         f"error MSE {quality.mean_mse:.3f}, largest {quality.max_error} steps; {quality.n_equal:,} of {quality.n_items:,} "
         "images without any",
     ]
