@@ -84,16 +84,30 @@ def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clus
         return Total(float(y.sum()), 0.0, math.inf)
     if p > 1 and (n < p + 2 or np.linalg.matrix_rank(known / known_totals) < p):
         return total(measured, known[:, :1], known_totals[:1], n_clusters)
+    rest = np.maximum(known_totals - known.sum(axis=0), 0.0)
+    predicted, variance, freedom = _predicted(y, known, rest, n_clusters)
+    return Total(float(y.sum()) + float(rest @ predicted), variance, freedom)
+
+
+def _predicted(y: Floats, known: Floats, rest: Floats, n_clusters: float) -> tuple[Floats, float, float]:
+    """Factors of the regression, the variance of what they predict for the clusters that were not measured, its freedom.
+
+    The variance is the larger one of two: that of the design, which takes each sample for as likely as any other, and that of
+    the model (Royall 1970, "On finite population sampling theory under certain linear regression models"), which is larger
+    where the clusters that were measured happen not to be like the others.
+    """
+    n, p = known.shape
     scale = np.abs(known).max(axis=0)
-    weights = 1 / np.sqrt(known[:, 0])  # the variance of a cluster is about in proportion to its size
-    factors = np.linalg.lstsq(known / scale * weights[:, None], y * weights, rcond=None)[0]
-    residuals = y - known / scale @ factors
-    value = float(known_totals / scale @ factors)
-    freedom = n - p
+    scale[scale == 0] = 1.0
+    unit, root = known / scale, np.sqrt(known[:, 0])  # the variance of a cluster is about in proportion to its size
+    factors = np.linalg.lstsq(unit / root[:, None], y / root, rcond=None)[0]
+    residuals, freedom = y - unit @ factors, n - p
     if freedom < 1:
-        return Total(value, math.inf, 0)
-    spread = float((residuals**2).sum()) / freedom
-    return Total(value, n_clusters**2 * (1 - n / n_clusters) * spread / n, freedom)
+        return factors / scale, math.inf, 0
+    design = n_clusters**2 * (1 - n / n_clusters) * float((residuals**2).sum()) / freedom / n
+    inverse = np.linalg.pinv((unit / root[:, None]).T @ (unit / root[:, None]))
+    model = float((residuals**2 / known[:, 0]).sum()) / freedom * float(rest[0] + (rest / scale) @ inverse @ (rest / scale))
+    return factors / scale, max(design, model), freedom
 
 
 def filled(
@@ -118,25 +132,17 @@ def filled(
     n, m = len(numbers), len(beside)
     y, x, size = (np.array([values[number] for number in numbers]) for values in (measured, beside, extent))
     every, every_size = (np.array([values[number] for number in beside]) for values in (beside, extent))
-    n_factors = 2 if n >= LEAST_FOR_REGRESSION else 1
-    if n_factors == 2:
-        root = np.sqrt(size)
-        units = np.array([x.mean() or 1.0, size.mean()])
-        factors = np.linalg.lstsq(np.stack([x, size], axis=1) / units / root[:, None], y / root, rcond=None)[0] / units
-    elif differs:
-        factors = np.array([1.0, (y - x).sum() / size.sum()])
-    else:
-        factors = np.array([y.sum() / x.sum(), 0.0])
-    predicted = np.stack([every, every_size], axis=1) @ factors
+    known, rest = np.stack([size, x], axis=1), np.array([every_size.sum() - size.sum(), every.sum() - x.sum()])
+    shift = 0.0
+    if n < LEAST_FOR_REGRESSION:
+        shift = 1.0 if differs else 0.0
+        known, rest = (known[:, :1], rest[:1]) if differs else (known[:, 1:], rest[1:])
+    factors, variance, freedom = _predicted(y - shift * x, known, rest, m)
+    if len(factors) == 1:
+        factors = np.array([factors[0], shift]) if differs else np.array([0.0, factors[0]])
+    predicted = np.stack([every_size, every], axis=1) @ factors
     values = np.array([measured.get(number, guess) for number, guess in zip(beside, predicted, strict=True)])
-    if n >= m:
-        return values, Total(0.0, 0.0, math.inf)
-    freedom = n - n_factors
-    if freedom < 1:
-        return values, Total(0.0, math.inf, 0)
-    residuals = y - np.stack([x, size], axis=1) @ factors
-    spread = float((residuals**2).sum()) / freedom
-    return values, Total(0.0, m**2 * (1 - n / m) * spread / n, freedom)
+    return values, Total(0.0, 0.0, math.inf) if n >= m else Total(0.0, variance, freedom)
 
 
 def scatter(parts: Sequence[float], n_parts: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +117,9 @@ def _reasons(race: Race, ranked: list[Forecast]) -> list[str]:
     if race.best is None:
         return ["nothing that was tried comes to this goal"]
     reasons = []
+    forecast = race.forecaster.forecast(race.best)
+    if forecast is not None and not race.goal.reached(forecast):
+        reasons.append("its estimate comes to the goal, its interval does not: more --minutes would tell")
     following = next((forecast.codec for forecast in ranked if forecast.codec != race.best), None)
     if following is not None:
         reasons.append(f"{following} {_beside(race, following, race.best)}")
@@ -136,7 +138,7 @@ def _beside(race: Race, text: str, best: str) -> str:
         return "was not tried"
     quality = f"at {'no loss' if forecast.lossless else f'{forecast.mean_psnr.value:.2f} dB'}"
     found = race.forecaster.difference(text, best)
-    if found is None or not math.isfinite(found.low):  # too few groups for an interval
+    if found is None or not found.high - found.low < base.n_bytes.value:  # too few groups for an interval
         part = forecast.n_bytes.value / base.n_bytes.value - 1
         return f"would be about {abs(part):.0%} {'larger' if part >= 0 else 'smaller'} {quality}"
     value, low, high = (100 * x / base.n_bytes.value for x in (found.value, found.low, found.high))

@@ -234,22 +234,27 @@ class Race:
             if not any(moved):
                 break
         self._narrow(goal, self._contenders(goal, chosen, lossless))
-        for _ in range(STEPS):  # what more groups say may be a little less
-            contenders = self._contenders(goal, chosen, lossless)
-            if not contenders:
-                return None
-            best = contenders[0]
-            forecast = self.forecaster.forecast(best)
-            if forecast is not None and goal.reached(forecast):
-                return best
+        for _ in range(STEPS):  # what more groups say may be a little more or less
+            best = next(iter(self._contenders(goal, chosen, lossless)), None)
+            forecast = None if best is None else self.forecaster.forecast(best)
             family = next((f for f, q in chosen.items() if self.text(f, q) == best), None)
-            groups = [number for text, number in self.trials.made if text == best]
-            if family is None or not self._brought(goal, chosen, family, groups, 1.0):
+            if forecast is None or family is None:
                 break
-        reaching = [
-            t for t in self._contenders(goal, chosen, lossless) if (f := self.forecaster.forecast(t)) and goal.reached(f)
-        ]
-        return reaching[0] if reaching else None
+            tried = self._tried(family)
+            if goal.reached(forecast) and goal.quality(tried) in tried:
+                break
+            if not self._brought(goal, chosen, family, pilot, NARROW_PART):
+                break
+            self._narrow(goal, self._contenders(goal, chosen, lossless))
+        texts = [text for text, _ in self.trials.made]
+        found = [(text, f) for text in dict.fromkeys(texts) if (f := self.forecaster.forecast(text))]
+        for aim in (goal, goal.roughly()):
+            reaching = [pair for pair in found if aim.reached(pair[1]) and pair[1].n_groups >= min(2, len(self.trials.held))]
+            if reaching:
+                best = min(reaching, key=lambda pair: goal.rank(pair[1]))[0]
+                chosen.update({f: q for f in chosen for q in self._tried(f) if self.text(f, q) == best})
+                return best
+        return None
 
     def _is_near(self, goal: Goal, text: str) -> bool:
         forecast = self.forecaster.forecast(text)

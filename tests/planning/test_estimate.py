@@ -72,6 +72,19 @@ def test_a_cheap_measurement_makes_intervals_narrow_and_true(differs: bool, n_fe
     assert n_hits / 400 > 0.88
 
 
+def test_a_sample_that_is_unlike_the_rest_says_so() -> None:
+    """Measured are small values of what is known only: predicting the large ones is less certain than another sample's."""
+    rng = np.random.default_rng(2)
+    size, cheap = np.ones(20), np.linspace(1, 20, 20)
+    y = 2 * cheap + rng.normal(0, 0.5, 20)
+
+    def variance(few: list[int]) -> float:
+        extent = dict(enumerate(size.tolist()))
+        return filled({i: float(y[i]) for i in few}, dict(enumerate(cheap.tolist())), extent, differs=True)[1].variance
+
+    assert variance([0, 1, 2, 3, 4, 5]) > 3 * variance([0, 4, 8, 12, 15, 19])
+
+
 def test_totals_of_strata_add_up() -> None:
     both = Total(10, 4, 3) + Total(5, 4, 3)
     assert (both.value, both.variance) == (15, 8)
