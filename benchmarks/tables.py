@@ -171,6 +171,24 @@ def trained_from_archives() -> str:
     return text + "\n".join(said)
 
 
+def report_speed() -> str:
+    """Of `report_speed.py`: report beside unpack."""
+    rows = [
+        [
+            row["codec"],
+            f"{row['images']:,}",
+            f"{row['to_folder']:.2f}",
+            f"{row['to_npz']:.2f}",
+            f"{row['to_npz_processor']:.2f}",
+            f"{row['report']['peak_mb']:.0f}",
+            f"{row['unpack_npz']['peak_mb']:.0f}",
+        ]
+        for row in results("report-speed")["rows"]
+    ]
+    head = ("codec", "images", "to a folder", "to npz", "to npz, processor", "MB, report", "MB, unpack")
+    return table(head, rows)
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -188,6 +206,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "stages": lambda: speed_report.stages(results("throughput")),
         "downstream": trained_from_archives,
     },
+    HERE.parent / "docs" / "reports.md": {"report-speed": report_speed},
     HERE.parent / "README.md": {"fashion": fashion},
 }
 
