@@ -59,6 +59,15 @@ def fashion() -> str:
     return f"{run['images']:,} test images.\n\n{table(head, rows)}"
 
 
+def fashion_itself() -> str:
+    run = results("fashion")["training"]
+    rows = []
+    for row in run["at"]:
+        if row["bytes"] is not None:
+            rows.append([f"{row['target_db']}", row["codec"], f"{row['bytes']:.1f}", f"{row['bytes_with_weights']:.1f}"])
+    return f"{run['images']:,} images.\n\n" + table(["dB", "codec", "bytes per image", "with all weights"], rows)
+
+
 def bd_rates(name: str, against: str) -> str:
     run = results(name)
     rows = []
@@ -94,6 +103,7 @@ def exactness() -> str:
 def all_results() -> str:
     parts = [
         ("Fashion-MNIST at 64x64, model trained on the 60,000 training images (`benchmarks/fashion.py`)", fashion),
+        ("The training images themselves", fashion_itself),
         (
             "Kodak, the shipped model `photo-rgb`, not fitted (`benchmarks/kodak.py`)",
             lambda: bd_rates("kodak", "JPEG 4:2:0"),
@@ -213,6 +223,24 @@ def planned() -> str:
     return f"{said}\n\n{table(head, rows)}"
 
 
+def report_speed() -> str:
+    """Of `report_speed.py`: report beside unpack."""
+    rows = [
+        [
+            row["codec"],
+            f"{row['images']:,}",
+            f"{row['to_folder']:.2f}",
+            f"{row['to_npz']:.2f}",
+            f"{row['to_npz_processor']:.2f}",
+            f"{row['report']['peak_mb']:.0f}",
+            f"{row['unpack_npz']['peak_mb']:.0f}",
+        ]
+        for row in results("report-speed")["rows"]
+    ]
+    head = ("codec", "images", "to a folder", "to npz", "to npz, processor", "MB, report", "MB, unpack")
+    return table(head, rows)
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -232,6 +260,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     },
     HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
     HERE.parent / "docs" / "planning.md": {"planned": planned},
+    HERE.parent / "docs" / "reports.md": {"report-speed": report_speed},
     HERE.parent / "README.md": {"fashion": fashion},
 }
 
