@@ -46,6 +46,8 @@ CHECKPOINT_SECONDS = 120
 LOGGED = 60
 """Most rows of the log that are kept in a model file."""
 VALIDATED_STEPS = 1000
+LONGEST_STEP = 60.0
+"""Seconds: what takes longer was a process that was paused, or a machine that slept, and does not count as training."""
 FIRST_VALIDATION = 100
 """The step of the first validation of a run that has just begun, so that something can be shown."""
 
@@ -237,8 +239,8 @@ class Trainer(ABC, Generic[Settings]):
             until: part of the whole, 0 to 1.
         """
         validate_every = self.validate_seconds if validate_every is None else validate_every
-        earlier, started, first_step = self.seconds, time.monotonic(), self.step
-        last_checkpoint = last_validation = last_progress = started
+        started, first_step = time.monotonic(), self.step
+        before = last_checkpoint = last_validation = last_progress = started
         with self.numerics(), between_steps() as check_interrupt:
             try:
                 while self.done < until and not self.out_of_patience:
@@ -249,7 +251,8 @@ class Trainer(ABC, Generic[Settings]):
                     if self.step % CHECKED_STEPS == 0:
                         self.recent_loss = self.go_back_if_lost(self.recent_loss)
                     now = time.monotonic()
-                    self.seconds = earlier + now - started
+                    self.seconds += min(now - before, LONGEST_STEP)
+                    before = now
                     if validate_every is None:
                         due = self.step % VALIDATED_STEPS == 0 or self.step == FIRST_VALIDATION
                     else:

@@ -178,6 +178,16 @@ def test_threads_share_a_batch() -> None:
         assert a.grad.shape == b.grad.shape
 
 
+def test_a_pause_is_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped for an hour goes on where it was: the clock decides the learning rate."""
+    run, hours = trainer(minutes=10), iter(range(100))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 3600.0 * next(hours))
+    with pytest.raises(KeyboardInterrupt):
+        run.run(progress=lambda status: signal.raise_signal(signal.SIGINT))
+    assert run.seconds == loop.LONGEST_STEP
+    assert run.done == pytest.approx(0.1)
+
+
 def test_patience_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "VALIDATED_STEPS", 2)
     run = trainer(epochs=1000, patience=3)
