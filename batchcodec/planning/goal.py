@@ -16,6 +16,10 @@ MOST_MARGIN, MOST_FACTOR = 0.3, 1.05
 """What a strict goal leaves to chance at most when a quality is chosen: an interval of few groups says more of their number."""
 BYTES_FOR_A_DECIBEL = 0.13
 """About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
+SLOPES = (0.08, 1.5)
+"""dB that a step of a codec's quality is worth, at least and at most."""
+FARTHEST = 25
+"""Steps beyond what was tried."""
 QUALITIES_FOR_A_DECIBEL = 5
 """About the steps of a codec's quality that a dB takes, where only one was tried."""
 
@@ -78,20 +82,25 @@ class Goal:
             larger = {q: min(f.n_bytes.high / f.n_bytes.value, MOST_FACTOR) if self.strict else 1.0 for q, f in tried.items()}
             points = {q: math.log(f.n_bytes.value * larger[q] / self.n_bytes) for q, f in tried.items()}
             levels = {q: value / BYTES_FOR_A_DECIBEL for q, value in points.items()}
-            return max(LOW, min(HIGH, math.floor(_crossing(levels, 0.0) + 1e-6)))
+            return max(LOW, min(HIGH, math.floor(_crossing(levels, tried, 0.0) + 1e-6)))
         points = {
             q: f.mean_psnr.value - (min(f.mean_psnr.value - f.mean_psnr.low, MOST_MARGIN) if self.strict else 0.0)
             for q, f in tried.items()
         }
-        return max(LOW, min(HIGH, math.ceil(_crossing(points, self.psnr or 0.0) - 1e-6)))
+        return max(LOW, min(HIGH, math.ceil(_crossing(points, tried, self.psnr or 0.0) - 1e-6)))
 
 
-def _crossing(points: Mapping[int, float], level: float) -> float:
-    """Where values that rise with the quality cross a level, on lines between and beyond the points."""
-    qualities = sorted(points)
-    if len(qualities) == 1:
-        return qualities[0] + (level - points[qualities[0]]) * QUALITIES_FOR_A_DECIBEL
-    pairs = list(itertools.pairwise(qualities))
-    q0, q1 = next(((a, b) for a, b in pairs if points[b] >= level), pairs[-1])
-    slope = max((points[q1] - points[q0]) / (q1 - q0), 1e-3)
-    return q0 + (level - points[q0]) / slope
+def _crossing(points: Mapping[int, float], tried: Mapping[int, Forecast], level: float) -> float:
+    """Where values in dB that rise with the quality cross a level, on lines between and beyond the points.
+
+    Only those that were tried on the most groups count: others are too uncertain for a slope.
+    """
+    most = max(forecast.n_groups for forecast in tried.values())
+    qualities = sorted(q for q in points if tried[q].n_groups == most)
+    slope, q0 = 1 / QUALITIES_FOR_A_DECIBEL, qualities[0]
+    if len(qualities) > 1:
+        pairs = list(itertools.pairwise(qualities))
+        q0, q1 = next(((a, b) for a, b in pairs if points[b] >= level), pairs[-1])
+        slope = min(max((points[q1] - points[q0]) / (q1 - q0), SLOPES[0]), SLOPES[1])
+    found = q0 + (level - points[q0]) / slope
+    return min(max(found, qualities[0] - FARTHEST), qualities[-1] + FARTHEST)

@@ -35,8 +35,9 @@ LOOK_PART, READ_PART = 0.1, 0.12
 """Parts of the time for headers, and for decoding."""
 REFERENCE_PART = 0.15
 """The same for the quick codec that is tried on all groups."""
-PILOT_PART, SETTLE_PART, NARROW_PART = 0.45, 0.7, 0.92
-"""Parts of the time until which each codec is tried, and the goal, and the best of them on more groups."""
+PILOT_PART, SETTLE_PART, ADJUST_PART, NARROW_PART = 0.45, 0.65, 0.8, 0.92
+"""Parts of the time until which each codec is tried, and the goal; and the best of them on more groups, before and after its
+quality is adjusted to what these say."""
 ABOUT = 0.1
 """dB that are as good as none, where the goal is the quality that `pack` has by itself."""
 FAR = 0.3
@@ -233,7 +234,7 @@ class Race:
             moved = [self._brought(goal, chosen, family, pilot, SETTLE_PART) for family in near[:MAX_CONTENDERS]]
             if not any(moved):
                 break
-        self._narrow(goal, self._contenders(goal, chosen, lossless))
+        self._narrow(goal, self._contenders(goal, chosen, lossless), ADJUST_PART)
         for _ in range(STEPS):  # what more groups say may be a little more or less
             best = next(iter(self._contenders(goal, chosen, lossless)), None)
             forecast = None if best is None else self.forecaster.forecast(best)
@@ -245,7 +246,8 @@ class Race:
                 break
             if not self._brought(goal, chosen, family, pilot, NARROW_PART):
                 break
-            self._narrow(goal, self._contenders(goal, chosen, lossless))
+            self._narrow(goal, self._contenders(goal, chosen, lossless), ADJUST_PART)
+        self._narrow(goal, self._contenders(goal, chosen, lossless), NARROW_PART)
         texts = [text for text, _ in self.trials.made]
         found = [(text, f) for text in dict.fromkeys(texts) if (f := self.forecaster.forecast(text))]
         for aim in (goal, goal.roughly()):
@@ -282,13 +284,13 @@ class Race:
         fitting.sort(key=lambda pair: goal.rank(pair[1]))
         return [text for text, _ in fitting[:MAX_CONTENDERS]]
 
-    def _narrow(self, goal: Goal, texts: list[str]) -> None:
+    def _narrow(self, goal: Goal, texts: list[str], part: float) -> None:
         """More groups, one after the other, until the intervals are narrow or there is no time.
 
         The first text is the best so far; what is surely larger is tried no more.
         """
         pilot = self._pilot()
-        self._try([(text, number) for number in pilot for text in texts], self._by(NARROW_PART), "more groups")
+        self._try([(text, number) for number in pilot for text in texts], self._by(part), "more groups")
         for number in range(len(self.trials.held)):
             if number > len(pilot):
                 if goal.n_bytes is None:
@@ -296,7 +298,7 @@ class Race:
                 forecasts = [self.forecaster.forecast(text) for text in texts]
                 if all(forecast is not None and forecast.n_bytes.relative <= PRECISION for forecast in forecasts):
                     return
-            if not self._try([(text, number) for text in texts], self._by(NARROW_PART), "more groups"):
+            if not self._try([(text, number) for text in texts], self._by(part), "more groups"):
                 return
 
     def _is_larger(self, text: str, other: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchcodec.planning.estimate import Interval
 from batchcodec.planning.forecast import Forecast
 from batchcodec.planning.goal import Goal
@@ -21,7 +23,15 @@ def test_quality_for_decibels() -> None:
     assert Goal(psnr=36).quality(TRIED) == 63  # 62.5 is rounded to where it is reached
     assert Goal(psnr=29).quality(TRIED) == 19
     assert Goal(psnr=90).quality(TRIED) == 99
+    assert Goal(psnr=90).quality({50: TRIED[50]}) == 75  # no farther at once
     assert Goal(psnr=34).quality({50: forecast(1, 33)}) == 55
+
+
+def test_what_was_tried_on_few_groups_gives_no_slope() -> None:
+    few = {50: replace(forecast(1900, 35.1), n_groups=1), 52: replace(forecast(2000, 36.2), n_groups=20)}
+    assert Goal(psnr=35).quality(few) == 46
+    noisy = {50: forecast(1900, 35.1), 52: forecast(2000, 35.0)}
+    assert 52 < Goal(psnr=36).quality(noisy) <= 65
 
 
 def test_a_strict_goal_takes_the_margin_into_account() -> None:
