@@ -18,6 +18,9 @@ BYTES_FOR_A_DECIBEL = 0.13
 """About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
 SLOPES = (0.08, 1.5)
 """dB that a step of a codec's quality is worth, at least and at most."""
+ENOUGH_GROUPS = 3
+APART = 5
+"""Steps between two qualities that tell a slope."""
 FARTHEST = 25
 """Steps beyond what was tried."""
 QUALITIES_FOR_A_DECIBEL = 5
@@ -91,16 +94,17 @@ class Goal:
 
 
 def _crossing(points: Mapping[int, float], tried: Mapping[int, Forecast], level: float) -> float:
-    """Where values in dB that rise with the quality cross a level, on lines between and beyond the points.
+    """Where values in dB that rise with the quality cross a level, by the nearest point and the slope around it.
 
-    Only those that were tried on the most groups count: others are too uncertain for a slope.
+    What was tried on few groups, while others were on more, does not count, and points side by side give no slope.
     """
     most = max(forecast.n_groups for forecast in tried.values())
-    qualities = sorted(q for q in points if tried[q].n_groups == most)
-    slope, q0 = 1 / QUALITIES_FOR_A_DECIBEL, qualities[0]
-    if len(qualities) > 1:
-        pairs = list(itertools.pairwise(qualities))
-        q0, q1 = next(((a, b) for a, b in pairs if points[b] >= level), pairs[-1])
-        slope = min(max((points[q1] - points[q0]) / (q1 - q0), SLOPES[0]), SLOPES[1])
-    found = q0 + (level - points[q0]) / slope
-    return min(max(found, qualities[0] - FARTHEST), qualities[-1] + FARTHEST)
+    solid = sorted(q for q in points if tried[q].n_groups >= min(most, ENOUGH_GROUPS))
+    nearest = min(solid, key=lambda q: abs(points[q] - level))
+    around = next(((a, b) for a, b in itertools.pairwise(solid) if points[a] <= level <= points[b]), (solid[0], solid[-1]))
+    slope = 1 / QUALITIES_FOR_A_DECIBEL
+    for low, high in (around, (solid[0], solid[-1])):
+        if high - low >= APART:
+            slope = min(max((points[high] - points[low]) / (high - low), SLOPES[0]), SLOPES[1])
+            break
+    return min(max(nearest + (level - points[nearest]) / slope, solid[0] - FARTHEST), solid[-1] + FARTHEST)
