@@ -61,10 +61,11 @@ def fashion() -> str:
 
 def fashion_itself() -> str:
     run = results("fashion")["training"]
-    rows = []
-    for row in run["at"]:
-        if row["bytes"] is not None:
-            rows.append([f"{row['target_db']}", row["codec"], f"{row['bytes']:.1f}", f"{row['bytes_with_weights']:.1f}"])
+    rows = [
+        [f"{row['target_db']}", row["codec"], f"{row['bytes']:.1f}", f"{row['bytes_with_weights']:.1f}"]
+        for row in run["at"]
+        if row["bytes"] is not None
+    ]
     return f"{run['images']:,} images.\n\n" + table(["dB", "codec", "bytes per image", "with all weights"], rows)
 
 
