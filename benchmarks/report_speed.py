@@ -49,7 +49,7 @@ def best(runs: list[Run]) -> Run:
     return Run(min(run.seconds for run in runs), min(run.processor_seconds for run in runs), max(run.peak_mb for run in runs))
 
 
-def measure(source: Path, folder: Path, codec: str, rounds: int) -> dict[str, object]:
+def measure(source: Path, folder: Path, codec: str, n_images: int, rounds: int) -> dict[str, object]:
     """One codec."""
     archive, page = folder / "a.cpack", folder / "report.html"
     timed("pack", str(source), str(archive), "--codec", codec, "--force", "--quiet")
@@ -66,6 +66,7 @@ def measure(source: Path, folder: Path, codec: str, rounds: int) -> dict[str, ob
     report = runs["report"]
     return {
         "codec": codec,
+        "images": n_images,
         **{name: asdict(run) for name, run in runs.items()},
         "to_npz": report.seconds / runs["unpack_npz"].seconds,
         "to_npz_processor": report.processor_seconds / runs["unpack_npz"].processor_seconds,
@@ -79,23 +80,26 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--codec", action="append", help="codec text; may be repeated", default=[])
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures here, after each codec")
+    parser.add_argument("--add", action="store_true", help="keep the figures of other codecs that are there")
     options = parser.parse_args()
-    rows = []
+    rows: list[dict[str, object]] = []
+    if options.json and options.add:
+        rows = json.loads(options.json.read_text())["rows"]
     with tempfile.TemporaryDirectory() as name:
         source = Path(name, "images.npy")
         generate(source, options.images)
         for codec in options.codec or CODECS:
-            row = measure(source, Path(name), codec, options.rounds)
+            rows = [row for row in rows if row["codec"] != codec]
+            row = measure(source, Path(name), codec, options.images, options.rounds)
             rows.append(row)
             shown = {key: value for key, value in row.items() if key.startswith(("to_", "page"))}
             print(codec, " ".join(f"{key} {value:,.2f}" for key, value in shown.items()), flush=True)
             for kind in ("unpack_npz", "unpack_folder", "report"):
                 print(f"  {kind:<14}", row[kind], flush=True)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        result = {"images": options.images, "side": 64, "cores": os.cpu_count(), "rounds": options.rounds, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+            if options.json:
+                result = {"side": 64, "cores": os.cpu_count(), "rounds": options.rounds, "rows": rows}
+                options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
