@@ -149,27 +149,29 @@ def _glob(pattern: str) -> str:
 
     A group that is atomic never tries again what a `*` before it took: `*a*a*a*a` costs no more than it must, as in `fnmatch`.
     """
-    first, *others = (_fixed(part) for part in re.split(r"\*+", pattern))
+    first, *others = _between_stars(pattern)
     if not others:
         return first
     *middle, last = others
     return first + "".join(f"(?>[^\0]*?{part})" for part in middle if part) + f"[^\0]*{last}"
 
 
-def _fixed(pattern: str) -> str:
-    """A shell pattern without `*`: `?` is one character, `[ab]`, `[a-c]` and `[!ab]` one of some."""
-    out, i = [], 0
+def _between_stars(pattern: str) -> list[str]:
+    """The parts of a shell pattern between `*`: `?` is one character, `[ab]`, `[a-c]`, `[*]` and `[!ab]` one of some."""
+    parts, i = [""], 0
     while i < len(pattern):
         close = pattern.find("]", i + 2 + pattern.startswith("[!", i)) if pattern[i] == "[" else -1
-        if pattern[i] == "?":
-            out.append("[^\0]")
+        if pattern[i] == "*":
+            parts.append("")
+        elif pattern[i] == "?":
+            parts[-1] += "[^\0]"
         elif close > 0:
-            out.append(_one_of(pattern[i + 1 : close]))
+            parts[-1] += _one_of(pattern[i + 1 : close])
             i = close
         else:
-            out.append(re.escape(pattern[i]))
+            parts[-1] += re.escape(pattern[i])
         i += 1
-    return "".join(out)
+    return parts
 
 
 def _one_of(inside: str) -> str:
