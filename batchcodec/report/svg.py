@@ -257,7 +257,9 @@ def _direct_labels(
 
 def _ticks(low: float, high: float, n: int, *, whole: bool = False, inside: bool = False) -> list[float]:
     """About `n` round values from at most `low` to at least `high`, or (`inside`) between them."""
-    span = high - low if high > low else max(1.0, abs(low) * 0.1)
+    span = high - low
+    if span <= 1e-9 * max(1.0, abs(low), abs(high)):  # ticks would be equal
+        span = max(1.0, abs(low) * 0.1)
     step = 10 ** math.floor(math.log10(span / n))
     step *= next(factor for factor in (1, 2, 5, 10) if factor * step * n >= span)
     if whole:

@@ -10,7 +10,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchcodec.report import page as pages
@@ -106,6 +106,8 @@ def _coordinates(svg: str) -> list[float]:
 
 
 @settings(deadline=None)
+@example([[(1.0, 0.0), (1.0, 9.4e-191)]])
+@example([[(1.0, 30.0), (1.0, 30.0 + 1e-14)]])
 @given(
     st.lists(
         st.lists(st.tuples(st.floats(-10, 1e16), st.one_of(st.floats(-50, 120), st.just(math.inf), st.just(math.nan)))),
