@@ -152,13 +152,13 @@ def test_a_bad_number_of_workers(workers: int, invoke: RunCli, rgb_archive: tupl
 
 
 SLOW = """
-import sys, time
+import os, sys, time
 import batchcodec
 from batchcodec_plugins.codecs import raw
 
 decode = raw.StoreCodec.decode
 def slowly(*args):
-    print("decoding", flush=True)
+    os.write(1, b"decoding\\n")  # print would write the line's end apart, after the word of the other thread
     time.sleep(0.3)
     return decode(*args)
 raw.StoreCodec.decode = slowly
@@ -173,13 +173,13 @@ def test_an_interrupt_ends_it_soon_and_leaves_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((400, 8, 8), np.uint8))
     batchcodec.pack(tmp_path / "a.npy", tmp_path / "a.cpack", PackOptions(codec="store", group_items=2))
     command = [sys.executable, "-c", SLOW, str(tmp_path / "a.cpack"), str(tmp_path / "out")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for _ in range(3):
-        assert child.stdout.readline() == "decoding\n"
-    started = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    rest = child.communicate(timeout=30)[0]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(3):
+            assert child.stdout.readline() == "decoding\n"
+        started = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        rest = child.communicate(timeout=30)[0]
     assert "interrupted" in rest
     assert time.monotonic() - started < 5  # of 30 seconds of work
     assert child.returncode == 0
