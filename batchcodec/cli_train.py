@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +48,7 @@ class TrainedCodec(StrEnum):
 
     autoencoder = "autoencoder-1"
     balle2017 = "balle2017-1"
+    comcnn = "comcnn-1"
     hyperprior = "hyperprior-1"
 
 
@@ -56,6 +56,7 @@ SHAPE = ("latent", "width", "depth", "activation", "upsample")
 OWN_OPTIONS = {
     TrainedCodec.autoencoder: (*SHAPE, "norm", "rate-weight", "epochs", "validation"),
     TrainedCodec.balle2017: (*SHAPE, "lambda", "epochs"),
+    TrainedCodec.comcnn: (*SHAPE[1:], "compact", "base", "qualities", "rate-weight", "epochs"),
     TrainedCodec.hyperprior: ("from", "profile"),
 }
 """Options that not all codecs have."""
@@ -93,36 +94,39 @@ def train_command(
     width: Annotated[
         str | None,
         typer.Option(
-            help="autoencoder-1: channels after each of the stride-2 stages, one number for each; balle2017-1: one number, "
-            "for all layers.",
-            show_default="32,64,128; balle2017-1 96",
+            help="autoencoder-1: channels after each of the stride-2 stages, one number for each; balle2017-1, comcnn-1: one "
+            "number, for all layers.",
+            show_default="32,64,128; balle2017-1 96; comcnn-1 48",
         ),
     ] = None,
     depth: Annotated[
         int | None,
         typer.Option(
-            help="autoencoder-1, balle2017-1: how many stages; the last ones of balle2017-1 have stride 2, its first 4.",
-            show_default="3",
+            help="autoencoder-1, balle2017-1: how many stages; the last ones of balle2017-1 have stride 2, its first 4; "
+            "comcnn-1: convolutions of RecCNN, 20 in its paper.",
+            show_default="3; comcnn-1 10",
         ),
     ] = None,
     activation: Annotated[
         str | None,
         typer.Option(
-            help="autoencoder-1, balle2017-1: gdn, leaky-relu, relu, gelu or none.",
-            show_default="leaky-relu; balle2017-1 gdn",
+            help="All but hyperprior-1: gdn, leaky-relu, relu, gelu or none.",
+            show_default="leaky-relu; balle2017-1 gdn; comcnn-1 relu",
         ),
     ] = None,
     norm: Annotated[str | None, typer.Option(help="autoencoder-1: batch or none.", show_default="batch")] = None,
     upsample: Annotated[
         str | None,
-        typer.Option(help="autoencoder-1, balle2017-1: transpose, pixelshuffle or resize.", show_default="transpose"),
+        typer.Option(
+            help="All but hyperprior-1: transpose, pixelshuffle or resize.", show_default="transpose; comcnn-1 pixelshuffle"
+        ),
     ] = None,
     rate_weight: Annotated[
         float | None,
         typer.Option(
-            help="autoencoder-1: weight of bits per pixel in the loss: higher is smaller and coarser; 0 leaves the rate out, "
-            "like the paper.",
-            show_default="2.5",
+            help="autoencoder-1: weight of bits per pixel in the loss: higher is smaller and coarser; comcnn-1: of the "
+            "logarithm of the bits; 0 leaves the rate out, like the papers.",
+            show_default="2.5; comcnn-1 1",
         ),
     ] = None,
     lambdas: Annotated[
@@ -133,8 +137,24 @@ def train_command(
             show_default="0.0016,0.04",
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="comcnn-1: classical codecs to train with, between commas.", show_default="jpeg"),
+    ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option(help="comcnn-1: the lowest and the highest quality of theirs.", show_default="10,80"),
+    ] = None,
+    compact: Annotated[
+        bool | None,
+        typer.Option(
+            "--compact/--no-compact",
+            help="comcnn-1: halve the size of what is coded; without, the model is a filter after a codec.",
+            show_default="compact",
+        ),
+    ] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="autoencoder-1, balle2017-1: passes over the images.", show_default="20")
+        float | None, typer.Option(help="All but hyperprior-1: passes over the images.", show_default="20")
     ] = None,
     validation: Annotated[
         float | None,
@@ -174,6 +194,9 @@ def train_command(
         "upsample": upsample,
         "rate-weight": rate_weight,
         "lambda": lambdas,
+        "base": base,
+        "qualities": qualities,
+        "compact": compact,
         "epochs": epochs,
         "validation": validation,
     }
@@ -198,7 +221,9 @@ def train_command(
         shared["threads"] = threads or os.cpu_count() or 1
     _check_target(target, force, resume)
     images = _images(source, preprocessing(size, resample, aspect, mode), format_id, FormatOptions(key=key), seed)
-    trainer = _TRAINERS[codec](images, shared, given)
+    from batchcodec.learned.trainers import trainer_of  # imports torch, so after the source is known to be good
+
+    trainer = trainer_of(codec.value, images, shared, given)
     found = _trained(trainer, target, resume)
     for row in found.log:
         output.detail(str(row))
@@ -247,46 +272,6 @@ def _images(
     return images
 
 
-# These import torch, so they come after the source is known to be good.
-
-
-def _autoencoder(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
-    from batchcodec.learned.train import AutoencoderTrainer, TrainOptions
-
-    depth = given.pop("depth", 3)
-    if "width" in given or depth != 3:
-        width = given.pop("width", None)
-        given["widths"] = tuple(32 * 2**i for i in range(depth)) if width is None else _numbers("width", width, depth, int)
-    return AutoencoderTrainer(images, TrainOptions(**shared, **{name.replace("-", "_"): v for name, v in given.items()}))
-
-
-def _balle2017(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
-    from batchcodec.learned.balle.architecture import Architecture
-    from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
-
-    if "width" in given:
-        (given["width"],) = _numbers("width", given["width"], 1, int)
-    if "lambda" in given:
-        shared["lambdas"] = _numbers("lambda", given.pop("lambda"), 2, float)
-    if "epochs" in given:
-        shared["epochs"] = given.pop("epochs")
-    return BalleTrainer(images, BalleSettings(**shared), Architecture.chosen(channels=images[0].shape[2], **given))
-
-
-def _hyperprior(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
-    from batchcodec.learned.hyperprior.trainer import Settings
-    from batchcodec.learned.hyperprior.training_run import begun
-
-    return begun(images, Settings(**shared), profile_name=given.get("profile"), start=given.get("from"))
-
-
-_TRAINERS = {
-    TrainedCodec.autoencoder: _autoencoder,
-    TrainedCodec.balle2017: _balle2017,
-    TrainedCodec.hyperprior: _hyperprior,
-}
-
-
 def _trained(trainer: Trainer[Any], target: Path, resume: bool) -> TrainReport:
     """Train with a bar on stderr."""
     from batchcodec.learned.run import run_to_file
@@ -317,15 +302,3 @@ def _validated(log: list[dict[str, Any]]) -> str:
         quality = f" (quality {point['quality']})" if "quality" in point else ""
         shown.append(f"{point['psnr']:.2f} dB{rate}{quality}")
     return ", ".join(shown) or "not yet"
-
-
-def _numbers(name: str, value: str, n: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
-    """So many numbers between commas."""
-    try:
-        found = tuple(kind(part) for part in value.split(","))
-    except ValueError:
-        found = ()
-    if len(found) != n:
-        example = {"width": "32,64,128", "lambda": "0.0016,0.04"}[name] if n > 1 else "96"
-        raise OptionError(name, value, f"{n} number{'s' * (n > 1)} such as {example}")
-    return found

@@ -1,6 +1,6 @@
 """`balle2017-1` beside image files and mosaics: Kodak by BD-rate, Fashion-MNIST by bytes at equal PSNR.
 
-    python benchmarks/balle.py                        # both, with the models of benchmarks/train_balle.py
+    python benchmarks/balle.py                        # both, with the models of benchmarks/train_systems.py
     python benchmarks/balle.py --only fashion --images 1000
     python benchmarks/balle.py --only kodak --photo runs/balle/photo.safetensors
 

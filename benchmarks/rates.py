@@ -78,15 +78,13 @@ def from_arrays(path: Path, images: Sequence[Pixels], *, group_items: int | None
     return Dataset(path, images, group_items=group_items)
 
 
-def measure(
-    dataset: Dataset, text: str, model: Path | None = None, *, codec: str = "", setting: str = "", workers: int = 1
-) -> Point:
+def measure(dataset: Dataset, text: str, model: Path | None = None, **more: Any) -> Point:
     """`batchcodec.comparing.measuring.measure` with CPU seconds, after whatever a first use does."""
     with tempfile.TemporaryDirectory() as folder, _timed_encoding(text.partition(":")[0]) as encoded:
         _warm_up(Path(folder), dataset, text, model)
         encoded.clear()
         clock = time.process_time  # some decoders use a thread of their own
-        point = measuring.measure(dataset, text, model, codec=codec, setting=setting, workers=workers, clock=clock)
+        point = measuring.measure(dataset, text, model, clock=clock, **more)
         return replace(point, encode_seconds=sum(encoded))
 
 

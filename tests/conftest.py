@@ -163,3 +163,27 @@ def balle_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         found[channels] = folder / f"balle{channels}.safetensors"
         found[channels].write_bytes(trainer.release(name=f"balle{channels}"))
     return found
+
+
+@pytest.fixture(scope="session")
+def comcnn_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model files of `comcnn-1`: tiny networks after some steps, for several kinds of images; some without a compact image."""
+    from batchcodec.learned.comcnn.architecture import Architecture
+    from batchcodec.learned.comcnn.training import ComcnnSettings, ComcnnTrainer
+
+    kinds = {
+        "gray": Architecture(1, 8, 4),
+        "rgb": Architecture(3, 8, 3, "leaky-relu", "transpose"),
+        "rgba": Architecture(4, 6, 2, "gelu", "resize"),
+        "gray-filter": Architecture(1, 8, 3, compact=False),
+        "rgb-filter": Architecture(3, 8, 4, "relu", "resize", compact=False),
+    }
+    folder, found = tmp_path_factory.mktemp("comcnn"), {}
+    for name, arch in kinds.items():
+        base = "webp" if arch.channels == 4 else "jpeg"
+        images = [picture((48, 32, arch.channels), i) for i in range(24)]
+        trainer = ComcnnTrainer(images, ComcnnSettings(crop=32, batch=4, epochs=4, base=base), arch)
+        trainer.run()
+        found[name] = folder / f"comcnn-{name}.safetensors"
+        found[name].write_bytes(trainer.release(name=f"comcnn-{name}"))
+    return found

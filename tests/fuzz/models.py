@@ -15,6 +15,7 @@ from batchcodec.errors import CodecError, ModelError, PayloadError
 from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.balle.codec import Balle2017Codec
+from batchcodec.learned.comcnn.codec import ComcnnCodec
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
@@ -162,6 +163,43 @@ def _balle_payloads() -> Iterable[bytes]:
 
 
 BALLE_PAYLOAD = Target("balle2017_payload", read_balle_payload, _balle_payloads, (CodecError,), max_length=512)
+
+
+# ---- comcnn-1: a model file over a base codec whose payloads have targets of their own
+
+COMCNN_CONFIG: dict[str, Any] = {"base": {"codec": "store", "config": {}, "distribution": "batchcodec"}}
+
+
+def comcnn_model(**shape: Any) -> bytes:
+    """A small model for gray images, with RecCNN alone."""
+    import torch
+
+    from batchcodec.learned.comcnn import model as models
+    from batchcodec.learned.comcnn.architecture import Architecture
+    from batchcodec.learned.comcnn.network import Networks
+
+    torch.manual_seed(0)
+    return ComcnnCodec(model=models.dump(Networks(Architecture(channels=1, width=2, **shape)))).get_model()
+
+
+def read_comcnn(data: bytes) -> None:
+    """A model from a stranger restores one small group, or is refused."""
+    codec = ComcnnCodec.restore(COMCNN_CONFIG, data)
+    assert ComcnnCodec.restore(COMCNN_CONFIG, codec.get_model()).get_model() == codec.get_model()
+    arch = codec._model.arch
+    spec = GroupSpec(1, ImageSpec(5, 8, arch.channels))
+    n_bytes = arch.channels * (3 * 4 if arch.compact else 5 * 8)
+    assert codec.decode(bytes([16]) + bytes(n_bytes), spec).shape == spec.shape
+
+
+COMCNN = Target(
+    "comcnn_model",
+    read_comcnn,
+    lambda: [comcnn_model(depth=4), comcnn_model(depth=3, activation="gdn", upsample="resize", compact=False)],
+    (CodecError,),
+    mutators.safetensors,
+    max_length=1 << 14,
+)
 
 
 # ---- hyperprior-1

@@ -24,6 +24,7 @@ TARGETS: dict[str, Target] = {
         models.AUTOENCODER_PAYLOAD,
         models.BALLE,
         models.BALLE_PAYLOAD,
+        models.COMCNN,
         models.HYPERPRIOR_MODEL,
         models.HYPERPRIOR,
         datasets.PICTURE,

@@ -242,6 +242,40 @@ def balle2017(path: Path) -> None:
     write(path, groups, gray=gray, rgba=rgba)
 
 
+def comcnn(path: Path) -> None:
+    """`comcnn-1`: random networks with and without a compact image, over bases that decode alike everywhere."""
+    import torch
+
+    from batchcodec.learned.comcnn import model as models
+    from batchcodec.learned.comcnn.architecture import Architecture
+    from batchcodec.learned.comcnn.network import Networks
+
+    def model(arch: Architecture) -> bytes:
+        torch.manual_seed(arch.channels)
+        networks = Networks(arch)
+        with torch.no_grad():
+            for parameter in networks.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return models.dump(networks)
+
+    groups = [
+        ("comcnn-1:base=png@gray", [(i, Item(f"{i}.png", picture(i, 33, 9))) for i in range(3)]),
+        (
+            "comcnn-1:base=webp,lossless=true,mosaic=true@rgb",
+            [(3 + i, Item(f"{3 + i}.png", picture(i, 17, 30, 3))) for i in range(2)],
+        ),
+        ("comcnn-1:base=store@gray", [(5, Item("5.png", picture(5, 1, 1)))]),
+        ("comcnn-1:base=zstd@filter", [(6 + i, Item(f"{6 + i}.png", picture(6 + i, 9, 11, 4))) for i in range(2)]),
+    ]
+    write(
+        path,
+        groups,
+        gray=model(Architecture(1, 5, 5)),
+        rgb=model(Architecture(3, 4, 4, "leaky-relu", "resize")),
+        filter=model(Architecture(4, 4, 2, "gdn", "transpose", compact=False)),
+    )
+
+
 def segments(path: Path) -> None:
     """Three DIRECTORY blocks."""
     with mock.patch.object(writer, "SEGMENT_ITEMS", 4):
@@ -301,6 +335,7 @@ ALL = {
     "learned": learned,
     "hyperprior": hyperprior,
     "balle2017": balle2017,
+    "comcnn": comcnn,
     "segments": segments,
     "parity": parity,
     "later_minor": later,

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchcodec.entropy.values import Bank
-from batchcodec.errors import ModelError
 from batchcodec.learned import model_file
 from batchcodec.learned.balle import density
 from batchcodec.learned.balle.architecture import N_QUALITIES, Architecture
+from batchcodec.learned.checked import ModelTensors
 
 if TYPE_CHECKING:
     from batchcodec.learned.balle.network import Transforms
@@ -31,7 +31,7 @@ CODEC_ID = "balle2017-1"
 MAX_NAME = 200
 
 
-class LoadedModel:
+class LoadedModel(ModelTensors):
     """A model file, checked as far as that needs no torch.
 
     Raises:
@@ -39,21 +39,13 @@ class LoadedModel:
     """
 
     def __init__(self, blob: bytes) -> None:
-        self.tensors, self.document = model_file.parse(blob)
-        if self.document.get("codec") != CODEC_ID:
-            raise ModelError(f"a model for codec {self.document.get('codec')!r}, not for {CODEC_ID}")
-        config = self.document.get("config")
-        if not isinstance(config, dict):
-            raise ModelError("a model without config")
-        self.arch = arch = Architecture.from_json(config)
-        for name, tensor in self.tensors.items():
-            if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-                raise ModelError(f"the model's tensor {name!r} has values that are not finite")
-        self._masses = self._tensor("masses", np.uint16, (arch.latent, density.CELLS))
-        self._widths = self._tensor("widths", np.uint16, (N_QUALITIES, arch.latent))
+        super().__init__(blob, CODEC_ID)
+        self.arch = arch = Architecture.from_json(self.config)
+        self._masses = self.tensor("masses", np.uint16, (arch.latent, density.CELLS))
+        self._widths = self.tensor("widths", np.uint16, (N_QUALITIES, arch.latent))
         density.check(self._masses, self._widths)
         for name, shape in (("log_step", (arch.anchors, arch.latent)), ("offset", (arch.channels,))):
-            self._tensor(name, np.float32, shape)
+            self.tensor(name, np.float32, shape)
         self.bank = lru_cache(maxsize=4)(self._bank)
 
     @property
@@ -80,20 +72,9 @@ class LoadedModel:
             if stored.startswith("encoder.") and not self.has_encoder:
                 continue
             dtype = np.float16 if name.startswith(("encoder.", "decoder.")) else np.float32
-            state[name] = torch.from_numpy(self._tensor(stored, dtype, tuple(parameter.shape)).astype(np.float32))
+            state[name] = torch.from_numpy(self.tensor(stored, dtype, tuple(parameter.shape)).astype(np.float32))
         expected.load_state_dict(state, strict=False, assign=True)
         return expected.eval().requires_grad_(False)
-
-    def without_encoder(self) -> bytes:
-        """What an archive stores."""
-        return model_file.without_encoder(self.tensors, self.document)
-
-    def _tensor(self, name: str, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        tensor = self.tensors.get(name)
-        if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
-            found = "missing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-            raise ModelError(f"the model's tensor {name!r} is {found}, expected {np.dtype(dtype)} {list(shape)}")
-        return tensor
 
 
 def rounded(transforms: Transforms) -> Transforms:
