@@ -5,8 +5,8 @@
 
 Each row is an archive that was really packed: its bytes, mean and pooled PSNR and time, beside the intervals that were stated
 before. The sets are planned as they are; some again with a goal, and some with the learned codec alone and a fit that is asked
-for, so that what is said of a fitted model is held to what comes true, too. Time is printed and not held to anything: it is that of a
-machine that may have other work.
+for, so that what is said of a fitted model is held to what comes true, too. Time is printed and not held to anything: it is
+that of a machine that may have other work.
 
 Needs BATCHCODEC_DATA.
 """

@@ -11,7 +11,6 @@ import pytest
 from helpers import RunCli, picture
 from hypothesis import given
 from hypothesis import strategies as st
-from .test_goal import forecast
 
 from batchcodec.errors import OptionError
 from batchcodec.planning import quick_fit
@@ -25,6 +24,8 @@ from batchcodec.planning.trials import FITTED, Held, codec_id, plain
 from batchcodec.registry import registry
 from batchcodec.report.plan_text import plan_text
 from batchcodec.types import ImageSpec, Item
+
+from .test_goal import forecast
 
 SPEC = ImageSpec(32, 32, 3, "uint8")
 FORCED = PlanOptions(
