@@ -28,16 +28,17 @@ from batchcodec.types import ImageSpec, Item
 from .test_goal import forecast
 
 SPEC = ImageSpec(32, 32, 3, "uint8")
+# 39 dB are more than what pack takes without --codec gives these pictures, so the learned codec is left, fitted or not.
 FORCED = PlanOptions(
-    seconds=20, codecs=("hyperprior-1",), lossless=(), fit_seconds=2, group_items=16, workers=1, min_psnr=30, device="cpu"
+    seconds=20, codecs=("hyperprior-1",), lossless=(), fit_seconds=2, group_items=10, workers=1, min_psnr=39, device="cpu"
 )
 
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 groups of 16 pictures, the last one of 8."""
+    """16 groups of 10 pictures: enough pixels for the weights of the tiny models."""
     path = tmp_path_factory.mktemp("fit") / "tiles.npz"
-    np.savez(path, images=np.stack([picture((32, 32, 3), i) for i in range(200)]))
+    np.savez(path, images=np.stack([picture((64, 64, 3), i) for i in range(160)]))
     return path
 
 
@@ -154,7 +155,7 @@ def test_fitted_and_other_groups_are_estimated_apart(fitted: Race) -> None:
     trials, fit = fitted.trials, fitted.fit
     assert fit is not None
     assert fit.kept, fit.reason
-    assert sorted(trials.fitted_on) == [3, 5, 7, 9, 11]
+    assert sorted(trials.fitted_on) == [3, 5, 7, 9, 11, 13, 15]
     assert fit.n_images == sum(len(trials.held[i].items) for i in trials.fitted_on)
     text = next(text for text in fitted.chosen if text.startswith(FITTED))
     made = {number: trial for (one, number), trial in trials.made.items() if one == text}
@@ -192,7 +193,7 @@ def test_what_is_said_of_a_fitted_model_comes_true(
     assert stated.pooled_psnr.contains(packed.json["pooled_psnr"])
     assert stated.weight_bytes > 0
     text = plan_text(report)
-    assert "trained for 2 s on 80 images of 5 groups" in text
+    assert "trained for 2 s on 70 images of 7 groups" in text
     assert "saved as tiles.safetensors" in text
     assert "What longer training gains was not tried" in text
 
