@@ -22,16 +22,18 @@ from batchcodec.planning.trials import FITTED, Held
 from batchcodec.registry import Registry, parse_codec
 from batchcodec.types import ImageSpec
 
-TRAIN_PART, AROUND_PART = 0.3, 0.12
+TRAIN_PART, AROUND_PART = 0.3, 0.15
 """Parts of a plan's time to train in; and to set that up, to count the model's tables, and to try it for the first time."""
 LEAST_SECONDS = 8.0
 """Training for less makes nothing that could win."""
 FIRST_GROUP = 3
 """Groups before this one, in the order in which they are tried, are those that every codec is tried on first: not fitted to."""
 FIT_PIXELS = 8_000_000
-"""That are fitted to, about: more than a few minutes see, and tables are counted on all of them."""
-HOPED = 0.3
-"""Part of the payload that a fit saves at best: on satellite tiles a quarter of an hour saved a fifth."""
+"""That are fitted to, at most about: tables are counted on all of them."""
+PIXELS_A_SECOND = 50_000
+"""That are fitted to for each second of training on a core: about half of those that it sees."""
+HOPED, HOPED_SECONDS = 0.3, 900.0
+"""Part of the payload that so many seconds on a core save at best: on satellite tiles they saved a fifth."""
 LIGHTER = 0.5
 """Part of the shipped weights that those of a smaller network are, about."""
 
@@ -79,13 +81,14 @@ def quality_of(family: str, wished: int | None) -> int:
     return int(own) if own is not None else wished or int(parse_codec(DEFAULT_CODEC)[1]["quality"])
 
 
-def groups_to_fit(held: Sequence[Held]) -> list[int]:
-    """Numbers of the held groups that a model is fitted to: every other one after the first, up to `FIT_PIXELS`."""
+def groups_to_fit(held: Sequence[Held], core_seconds: float) -> list[int]:
+    """Numbers of the held groups that a model is fitted to: every other one after the first, as many as there is time for."""
+    most = min(FIT_PIXELS, PIXELS_A_SECOND * core_seconds)
     chosen: list[int] = []
     n_pixels = 0
     for number in range(FIRST_GROUP, len(held), 2):
         n_pixels += held[number].cluster.n_pixels
-        if chosen and n_pixels > FIT_PIXELS:
+        if chosen and n_pixels > most:
             break
         chosen.append(number)
     return chosen
@@ -98,25 +101,31 @@ def obstacle(strata: Sequence[Stratum], held: Sequence[Held]) -> str | None:
         return "the images are of several kinds, and one model holds one: take --mode"
     if specs[0].dtype != "uint8" or specs[0].channels not in (1, 3):
         return "it takes 8-bit gray or RGB images"
-    groups = groups_to_fit(held)
-    if sum(len(held[number].items) for number in groups) < 2:
+    first = groups_to_fit(held, 0.0)
+    if sum(len(held[number].items) for number in first) < 2:
         return f"there are {len(held)} groups, too few to fit to some and to measure on others"
     return None
 
 
-def can_pay(goal: Goal, tried: Mapping[str, Mapping[int, Forecast]], family: str) -> bool:
-    """Whether a codec might come out best if it were fitted: `HOPED` less payload, and the lighter weights.
+def hoped(core_seconds: float) -> float:
+    """Part of the payload that so much training might save: `HOPED` at best, and the first seconds save more than the last."""
+    return HOPED * min(1.0, math.sqrt(core_seconds / HOPED_SECONDS))
+
+
+def can_pay(goal: Goal, tried: Mapping[str, Mapping[int, Forecast]], family: str, saved: float) -> bool:
+    """Whether a codec might come out best if it were fitted.
 
     Args:
         goal: of the plan.
         tried: forecasts of each codec by quality.
         family: the codec; one of these.
+        saved: part of its payload that a fit might save. Its weights might be lighter, too.
     """
     nearest = goal.nearest(tried[family])
     at_goal = math.exp(goal.promise(tried[family]) - math.log(nearest.n_bytes.value))
     payload = (nearest.n_bytes.value - nearest.weight_bytes) * at_goal
     best = min(math.exp(goal.promise(forecasts)) for forecasts in tried.values())
-    return (1 - HOPED) * payload + LIGHTER * nearest.weight_bytes < best
+    return (1 - saved) * payload + LIGHTER * nearest.weight_bytes < best
 
 
 def fit_to(

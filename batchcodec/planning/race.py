@@ -246,23 +246,28 @@ class Race:
         """Fit a model if that may pay, and try it near the goal; whether there is one that is better than before."""
         options, trials = self.options, self.trials
         tried = {name: forecasts for name in chosen if (forecasts := self.field.tried(name))}
+        seconds = options.fit_seconds or quick_fit.TRAIN_PART * options.seconds
+        core_seconds = self.workers * seconds
         why = None
         if goal.lossless:
             why = "nothing may be lost"
         elif options.fit_seconds is None and family not in tried:
             why = f"the time was not enough to try {family}"
-        elif options.fit_seconds is None and not quick_fit.can_pay(goal, tried, family):
-            why = f"with {quick_fit.HOPED:.0%} less payload {family} would not be best either, its weights counted"
+        elif options.fit_seconds is None and not quick_fit.can_pay(goal, tried, family, quick_fit.hoped(core_seconds)):
+            part = f"{quick_fit.hoped(core_seconds):.0%} less payload, about the most that {seconds:.0f} s of training save"
+            why = f"{family} would not be best with {part}, its weights counted"
+            if quick_fit.can_pay(goal, tried, family, quick_fit.HOPED):
+                why += "; more --minutes train longer, which may change that"
         if why is not None:
             self._leave_unfitted(family, why)
             return False
         quality = quick_fit.quality_of(family, self.field.wished(family, goal) if family in tried else None)
-        groups = quick_fit.groups_to_fit(trials.held)
+        groups = quick_fit.groups_to_fit(trials.held, core_seconds)
         with self.clock.standing():
             try:
                 self.fit, model = quick_fit.fit_to(
                     [trials.held[number] for number in groups],
-                    seconds=options.fit_seconds or quick_fit.TRAIN_PART * options.seconds,
+                    seconds=seconds,
                     quality=quality,
                     n_pixels=self.survey.n_pixels,
                     model=options.model,
