@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CONSOLE_SCRIPT, RunCli, picture
+from helpers import CONSOLE_SCRIPT, RunCli, picture, striped
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_plan_refuses(invoke: RunCli, tiles: Path, arguments: list[str], what: s
 
 
 def test_a_plan_that_fits_and_its_command(run_cli: RunCli, tmp_path: Path) -> None:
-    """Of noise, what pack takes without --codec keeps less than is asked for: the learned codec is left, fitted or not."""
-    np.save(tmp_path / "tiles.npy", np.random.default_rng(0).integers(0, 256, (120, 32, 32), np.uint8))
-    options = ["--minutes", "0.5", "--fit", "3s", "--codecs", "hyperprior-1", "--group", "16", "--min-psnr", "37"]
+    """What pack takes without --codec keeps less of these than is asked for: the learned codec is left, fitted or not."""
+    np.save(tmp_path / "tiles.npy", striped(120, 32))
+    options = ["--minutes", "1", "--fit", "3s", "--codecs", "hyperprior-1", "--group", "16", "--min-psnr", "36"]
     done = run_cli("plan", "tiles.npy", *options, "--save-model", "m.safetensors", "--json", cwd=tmp_path)
     assert done.rc == 0, done.stderr
     report = done.json
