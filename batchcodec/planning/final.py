@@ -30,11 +30,14 @@ class Final:
         clock: of the plan.
         goal: what is asked.
         automatic: text of the codec that `pack` takes without --codec.
+
+    Attributes:
+        goal: the same.
     """
 
     def __init__(self, field: Field, trials: Trials, forecaster: Forecaster, clock: Clock, goal: Goal, automatic: str) -> None:
         self._field, self._trials, self._forecaster, self._clock = field, trials, forecaster, clock
-        self._goal, self._automatic = goal, automatic
+        self.goal, self._automatic = goal, automatic
 
     def best(self, chosen: dict[str, int], lossless: list[str], pilot: list[int]) -> str | None:
         """The text of the best of all that come to the goal; None if none does.
@@ -44,7 +47,7 @@ class Final:
             lossless: texts.
             pilot: groups that every codec is tried on.
         """
-        goal, field = self._goal, self._field
+        goal, field = self.goal, self._field
         for _ in range(STEPS):  # first those that are near the goal are brought to it
             near = [family for family in chosen if self._is_near(field.text(family, chosen[family]))]
             moved = [self._brought(chosen, family, pilot, SETTLE_PART) for family in near[:MAX_CONTENDERS]]
@@ -64,6 +67,11 @@ class Final:
                 break
             self._narrow(self._contenders(chosen, lossless), pilot, ADJUST_PART)
         self._narrow(self._contenders(chosen, lossless), pilot, NARROW_PART)
+        return self.picked(chosen)
+
+    def picked(self, chosen: dict[str, int]) -> str | None:
+        """The text of the best of all that were tried and come to the goal; None if none does. `chosen` is updated."""
+        goal, field = self.goal, self._field
         texts = [text for text, _ in self._trials.made]
         found = [(text, f) for text in dict.fromkeys(texts) if (f := self._forecaster.forecast(text))]
         for aim in (goal, goal.roughly()):
@@ -76,12 +84,12 @@ class Final:
 
     def _is_near(self, text: str) -> bool:
         forecast = self._forecaster.forecast(text)
-        goal = self._goal
+        goal = self.goal
         return forecast is not None and goal.nearly().reached(forecast) and not goal.roughly().reached(forecast)
 
     def _brought(self, chosen: dict[str, int], family: str, groups: list[int], part: float) -> bool:
         """Change the quality of a codec by a step towards the goal; whether it was tried on these groups in time."""
-        goal, field = self._goal, self._field
+        goal, field = self.goal, self._field
         if not field.has_quality(family):
             return False
         following = goal.quality(field.tried(family))
@@ -100,8 +108,8 @@ class Final:
         texts = [self._field.text(family, quality) for family, quality in chosen.items()] + lossless
         texts += [] if self._automatic in texts else [self._automatic]
         found = [(text, forecast) for text in texts if (forecast := self._forecaster.forecast(text)) is not None]
-        fitting = [(text, forecast) for text, forecast in found if self._goal.nearly().reached(forecast)]
-        fitting.sort(key=lambda pair: self._goal.rank(pair[1]))
+        fitting = [(text, forecast) for text, forecast in found if self.goal.nearly().reached(forecast)]
+        fitting.sort(key=lambda pair: self.goal.rank(pair[1]))
         return [text for text, _ in fitting[:MAX_CONTENDERS]]
 
     def _narrow(self, texts: list[str], pilot: list[int], part: float) -> None:
@@ -113,7 +121,7 @@ class Final:
         attempt([(text, number) for number in pilot for text in texts], self._clock.by(part), "more groups")
         for number in range(len(self._trials.held)):
             if number > len(pilot):
-                if self._goal.n_bytes is None:
+                if self.goal.n_bytes is None:
                     texts = [text for text in texts if text == texts[0] or not self._is_larger(text, texts[0])]
                 forecasts = [self._forecaster.forecast(text) for text in texts]
                 if all(forecast is not None and forecast.n_bytes.relative <= PRECISION for forecast in forecasts):
