@@ -33,10 +33,10 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "chest-xray": ("medical/chest-xray", ()),
     "photos": ("photos-train.tar", ()),
     "eurosat-35db": ("eurosat.tar", ("--min-psnr", "35")),
-    "eurosat-fit": ("eurosat.tar", ("--codecs", "hyperprior-1", "--fit", "40s", "--min-psnr", "34")),
+    "eurosat-fit": ("eurosat.tar", ("--codecs", "hyperprior-1", "--fit", "40s", "--min-psnr", "35")),
     "fashion-fit": (
         "fashion-mnist/train-images-idx3-ubyte.gz",
-        ("--codecs", "hyperprior-1", "--fit", "40s", "--min-psnr", "30"),
+        ("--codecs", "hyperprior-1", "--fit", "40s"),
     ),
     "fashion-12mb": ("fashion-mnist/train-images-idx3-ubyte.gz", ("--target-size", "12MB")),
 }

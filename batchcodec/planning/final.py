@@ -67,12 +67,15 @@ class Final:
                 break
             self._narrow(self._contenders(chosen, lossless), pilot, ADJUST_PART)
         self._narrow(self._contenders(chosen, lossless), pilot, NARROW_PART)
-        return self.picked(chosen)
+        return self.picked(chosen, lossless)
 
-    def picked(self, chosen: dict[str, int]) -> str | None:
-        """The text of the best of all that were tried and come to the goal; None if none does. `chosen` is updated."""
+    def picked(self, chosen: dict[str, int], lossless: list[str]) -> str | None:
+        """The text of the best of those that come to the goal, at any quality that was tried; None if none does.
+
+        `chosen` is updated. A codec that was tried for its speed alone is none of them.
+        """
         goal, field = self.goal, self._field
-        texts = [text for text, _ in self._trials.made]
+        texts = [field.text(f, q) for f in chosen for q in field.tried(f)] + lossless + [self._automatic]
         found = [(text, f) for text in dict.fromkeys(texts) if (f := self._forecaster.forecast(text))]
         for aim in (goal, goal.roughly()):
             reaching = [pair for pair in found if aim.reached(pair[1]) and pair[1].n_groups >= min(2, len(self._trials.held))]

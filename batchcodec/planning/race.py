@@ -139,7 +139,7 @@ class Race:
         automatic = self.forecaster.forecast(self.automatic)
         if self.best is None and self._goal_is_own and automatic is not None:  # more groups say that it has less than it seemed
             final.goal = self.goal = Goal(psnr=automatic.mean_psnr.value - ABOUT)
-            self.best = final.picked(chosen)
+            self.best = final.picked(chosen, lossless)
         self._rates(goal, chosen, pilot)
         self.untried = [] if goal.lossless else [family for family in families if family not in chosen]
         self.chosen = [field.text(family, quality) for family, quality in chosen.items()]
