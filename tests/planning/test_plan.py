@@ -111,6 +111,14 @@ def test_what_is_enough_to_rely_on() -> None:
     assert not is_known(forecast(1000, 34, math.inf))
 
 
+def test_what_is_tried_for_its_speed_alone_is_not_recommended(tiles: Path) -> None:
+    """WebP mosaics come to this goal with the fewest bytes, and --codecs does not ask for them."""
+    report = plan(tiles, replace(QUICK, codecs=("jpeg",), min_psnr=30))
+    assert any(f.codec.startswith("webp") and f.mean_psnr.low > 30 for f in report.others)
+    assert str(report.recommended).startswith("jpeg") or report.recommended == batchcodec.choice.FALLBACK_CODEC
+    assert report.recommended in [f.codec for f in report.forecasts]
+
+
 def test_sixteen_bits_are_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "deep.npy"
     np.save(path, np.stack([picture((16, 16), i, "uint16") for i in range(8)]))
