@@ -137,7 +137,7 @@ class Race:
         final = Final(field, self.trials, self.forecaster, self.clock, goal, self.automatic)
         self.best = final.best(chosen, lossless, pilot)
         automatic = self.forecaster.forecast(self.automatic)
-        if self.best is None and self._goal_is_own and automatic is not None:  # more groups say that it has less than it seemed
+        if self._goal_is_own and automatic is not None and not goal.reached(automatic):  # more groups say that it has less
             final.goal = self.goal = Goal(psnr=automatic.mean_psnr.value - ABOUT)
             self.best = final.picked(chosen, lossless)
         self._rates(goal, chosen, pilot)
