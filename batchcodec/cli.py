@@ -326,7 +326,12 @@ app.command(
 
 app.command(
     "plan",
-    epilog=examples("plan ./images", "plan tiles.tar --minutes 5 --min-psnr 35", "plan photos/ --target-size 10GB --json"),
+    epilog=examples(
+        "plan ./images",
+        "plan tiles.tar --minutes 5 --min-psnr 35",
+        "plan frames/ --minutes 20 --fit 8m",
+        "plan photos/ --target-size 10GB --json",
+    ),
 )(plan_command)
 
 app.command(

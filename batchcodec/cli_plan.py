@@ -55,6 +55,19 @@ def plan_command(
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="Model of the learned codecs: a file, or a name such as photo-rgb.")
     ] = None,
+    fit: Annotated[
+        str,
+        typer.Option(
+            help="Train the learned codec on some of the images and try that: auto (where it may pay), none, or for a time "
+            "of --minutes such as 40s or 5m."
+        ),
+    ] = "auto",
+    save_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file that the fitted model is written to.", show_default="beside the archive, if it is recommended"
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="The archive in the recommended command.", show_default="named after the source")
     ] = None,
@@ -78,6 +91,7 @@ def plan_command(
 ) -> None:
     """Say what is in a dataset, what an archive of it would take with several codecs, and which command makes the best one."""
     from batchcodec.comparing.series import split_codecs
+    from batchcodec.fit import parse_time
     from batchcodec.planning.options import CODECS, PlanOptions
     from batchcodec.planning.plan import plan
     from batchcodec.report.plan_text import plan_text
@@ -89,6 +103,9 @@ def plan_command(
         target_bytes=None if target_size is None else parse_bytes("target-size", target_size),
         codecs=CODECS if codecs is None else tuple(split_codecs(codecs)),
         model=model,
+        fits=fit != "none",
+        fit_seconds=None if fit in ("auto", "none") else parse_time(fit),
+        save_model=save_model,
         target=to,
         group_items=group,
         preprocess=preprocessing(size, resample, aspect, mode),

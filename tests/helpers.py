@@ -42,6 +42,13 @@ def picture(shape: tuple[int, ...], seed: int = 0, dtype: str = "uint8") -> Pixe
     return np.clip(peak * (smooth + rng.normal(0, 0.01, shape)), 0, peak).astype(dtype)
 
 
+def striped(n: int, side: int) -> Pixels:
+    """Pictures uint8 [n, side, side, 3] with stripes of colour, a pixel wide: codecs that store less of colour lose them."""
+    stripes = np.where(np.arange(side) % 2, 40, -40)[:, None] * np.array([1, 0, -1])
+    pictures = np.stack([picture((side, side, 3), i) for i in range(n)]).astype(np.int16)
+    return np.clip(pictures + stripes, 0, 255).astype(np.uint8)
+
+
 def install_fake(folder: Path, distribution: str, point: str, module: str, source: str, version: str = "1.0") -> None:
     """Put a module and what says that it is installed, with one entry point, into a folder that will be on `sys.path`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from batchcodec import metrics
 from batchcodec.planning.estimate import Interval, Total, filled, total
-from batchcodec.planning.frame import Stratum
+from batchcodec.planning.frame import Stratum, divided
 from batchcodec.planning.survey import Survey
-from batchcodec.planning.trials import Trial, Trials
+from batchcodec.planning.trials import Trial, Trials, codec_id, plain
 from batchcodec.types import JSON
 
 META: dict[str, JSON] = {
@@ -44,7 +44,7 @@ class Forecast:
     """What packing a dataset would come to.
 
     Attributes:
-        codec: its text.
+        codec: its text; "fitted " is before it if it takes the model that was fitted in this plan.
         n_bytes: of the archive, all counted.
         weight_bytes: of them decoder weights.
         overhead_bytes: of them names, labels, index and framing.
@@ -70,6 +70,16 @@ class Forecast:
 
 Groups = dict[int, dict[int, Trial]]
 """Trials of a codec by stratum and group."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Strata, and in which of them each held group is."""
+
+    strata: Sequence[Stratum]
+    places: Sequence[int]
+
+
 Value = Callable[[Trial], float]
 
 
@@ -91,15 +101,25 @@ class Forecaster:
         self._n_held = sum(len(held.items) for held in trials.held)
         self._frames = functools.cache(self._frame)
 
+    def _layout(self, *texts: str) -> _Layout:
+        """The strata to sum over; the groups that a model was fitted to are one of their own where it is one of the codecs."""
+        held, apart = self._trials.held, self._trials.fitted_on
+        if not apart or all(text == plain(text) for text in texts):
+            return _Layout(self._strata, [one.stratum for one in held])
+        (stratum,) = self._strata
+        some, rest = divided(stratum, [held[index].number for index in sorted(apart)])
+        return _Layout([some, rest], [0 if index in apart else 1 for index in range(len(held))])
+
     def forecast(self, text: str) -> Forecast | None:
         """From all groups that the codec was tried on; None if there is a kind of image that it was not tried on."""
-        made = self._made(text)
+        layout = self._layout(text)
+        made = self._made(text, layout)
         if made is None:
             return None
         trials = [trial for part in made.values() for trial in part.values()]
         weights, fixed, described = self._frames(text)
         margin = 0.0 if self._n_held >= self._n_items else (DESCRIBED * described) ** 2
-        payload = self._sum(made, lambda trial: trial.n_bytes)
+        payload = self._sum(layout, made, lambda trial: trial.n_bytes)
         n_bytes = (payload + Total(weights + fixed + described, margin, math.inf)).interval()
         seen = sum(trial.n_bytes for trial in trials)
         lossless = all(codec.lossless for codec in self._trials.codecs_of(text))
@@ -108,9 +128,9 @@ class Forecaster:
             n_bytes=Interval(n_bytes.value, max(n_bytes.low - META_BYTES, seen), n_bytes.high + META_BYTES),
             weight_bytes=weights,
             overhead_bytes=round(fixed + described),
-            mean_psnr=_exact() if lossless else self._mean_psnr(made),
-            pooled_psnr=_exact() if lossless else self._pooled_psnr(made),
-            seconds=self._seconds(text, made),
+            mean_psnr=_exact() if lossless else self._mean_psnr(layout, made),
+            pooled_psnr=_exact() if lossless else self._pooled_psnr(layout, made),
+            seconds=self._seconds(text, layout, made),
             lossless=lossless,
             n_groups=len(trials),
             n_images=sum(trial.n_items for trial in trials),
@@ -118,7 +138,8 @@ class Forecaster:
 
     def difference(self, first: str, second: str) -> Interval | None:
         """Bytes by which an archive of the first codec is larger than one of the second, of groups that both were tried on."""
-        one, other = self._made(first), self._made(second)
+        layout = self._layout(first, second)
+        one, other = self._made(first, layout), self._made(second, layout)
         if one is None or other is None:
             return None
         both = {h: [number for number in one[h] if number in other[h]] for h in one}
@@ -126,40 +147,49 @@ class Forecaster:
             return None
         values = {h: {n: float(one[h][n].n_bytes - other[h][n].n_bytes) for n in numbers} for h, numbers in both.items()}
         fixed = [sum(self._frames(text)) for text in (first, second)]
-        return (self._expanded(values, lambda trial: trial.n_bytes) + Total(fixed[0] - fixed[1], 0.0, math.inf)).interval()
+        return (
+            self._expanded(layout, values, lambda trial: trial.n_bytes) + Total(fixed[0] - fixed[1], 0.0, math.inf)
+        ).interval()
 
     def _frame(self, text: str) -> tuple[int, float, float]:
         """Bytes of weights, of what is in an archive once, and of what grows with it besides payloads."""
         fixed, described = self._trials.fixed(text, META), self._trials.described(text)
         return fixed.model, fixed.overhead, described.overhead * self._n_items / self._n_held
 
-    def _made(self, text: str | None) -> Groups | None:
-        made: Groups = {h: {} for h in range(len(self._strata))}
+    def _made(self, text: str | None, layout: _Layout) -> Groups | None:
+        made: Groups = {h: {} for h in range(len(layout.strata))}
         for index, held in enumerate(self._trials.held):
             trial = self._trials.made.get((text or "", index))
             if trial is not None:
-                made[held.stratum][held.number] = trial
+                made[layout.places[index]][held.number] = trial
         return made if all(made.values()) else None
 
-    def _sum(self, made: Groups, value: Value, *, by_items: bool = False, scattered: bool = True) -> Total:
+    def _sum(self, layout: _Layout, made: Groups, value: Value, *, by_items: bool = False, scattered: bool = True) -> Total:
         """The total over the whole dataset.
 
         Args:
-            made: trials.
+            layout: strata.
+            made: trials in these.
             value: what is summed up.
             by_items: it is in proportion to the number of images, and differs from the reference by that; else to pixels.
             scattered: it is as uncertain as is the extent of what was not looked at.
         """
         values = {h: {number: value(trial) for number, trial in part.items()} for h, part in made.items()}
-        return self._expanded(values, value, by_items=by_items, scattered=scattered)
+        return self._expanded(layout, values, value, by_items=by_items, scattered=scattered)
 
     def _expanded(
-        self, values: dict[int, dict[int, float]], value: Value, *, by_items: bool = False, scattered: bool = True
+        self,
+        layout: _Layout,
+        values: dict[int, dict[int, float]],
+        value: Value,
+        *,
+        by_items: bool = False,
+        scattered: bool = True,
     ) -> Total:
-        reference = self._made(self._reference) or {}
+        reference = self._made(self._reference, layout) or {}
         parts: list[Total] = []
         for h, measured in values.items():
-            stratum, numbers = self._strata[h], list(measured)
+            stratum, numbers = layout.strata[h], list(measured)
             sums = np.array(list(measured.values()))
             more = Total(0.0, 0.0, math.inf)
             cheap = {number: value(trial) for number, trial in reference.get(h, {}).items()}
@@ -175,26 +205,26 @@ class Forecaster:
             parts.append(Total(found.value, found.variance + spread, found.freedom) + more)
         return sum(parts[1:], parts[0])
 
-    def _mean_psnr(self, made: Groups) -> Interval:
-        found = self._sum(made, lambda trial: trial.psnr_sum, by_items=True, scattered=False).interval()
+    def _mean_psnr(self, layout: _Layout, made: Groups) -> Interval:
+        found = self._sum(layout, made, lambda trial: trial.psnr_sum, by_items=True, scattered=False).interval()
         value, low, high = (x / self._n_items for x in (found.value, found.low, found.high))
         return Interval(value, low - ROUNDING, min(high + ROUNDING, metrics.LOSSLESS_PSNR))
 
-    def _pooled_psnr(self, made: Groups) -> Interval:
-        found = self._sum(made, lambda trial: trial.squared_error, scattered=False).interval()
+    def _pooled_psnr(self, layout: _Layout, made: Groups) -> Interval:
+        found = self._sum(layout, made, lambda trial: trial.squared_error, scattered=False).interval()
         samples = sum(stratum.n_pixels * stratum.clusters[0].spec.channels for stratum in self._strata)
         value, low, high = (_decibels(x / samples) for x in (found.value, found.high, found.low))
         return Interval(value, low - ROUNDING, high + ROUNDING)
 
-    def _seconds(self, text: str, made: Groups) -> Interval:
+    def _seconds(self, text: str, layout: _Layout, made: Groups) -> Interval:
         parts = []
         for h, part in made.items():
-            stratum, seconds = self._strata[h], [trial.encode_seconds + trial.check_seconds for trial in part.values()]
+            stratum, seconds = layout.strata[h], [trial.encode_seconds + trial.check_seconds for trial in part.values()]
             known = stratum.known(list(part), by_items=False)[:, :1], stratum.known_totals(by_items=False)[:1]
             parts.append(total(seconds, *known, stratum.n_clusters))
         coding = sum(parts[1:], parts[0]).interval()
         read = self._survey.read_seconds * self._n_items / (self._workers if self._survey.parallel else 1)
-        start = self._trials.start_seconds.get(text.partition(":")[0], 0.0) + read
+        start = self._trials.start_seconds.get(codec_id(text), 0.0) + read
         return Interval(*(max(0.0, x) / self._workers + start for x in (coding.value, coding.low, coding.high)))
 
 

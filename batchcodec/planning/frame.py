@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -73,6 +73,31 @@ class Stratum:
         """The same of all groups together: [p]."""
         first = self.n_items if by_items else self.n_pixels
         return np.array([first, self.file_bytes] if self.file_bytes else [first])
+
+
+def divided(stratum: Stratum, apart: Sequence[int]) -> tuple[Stratum, Stratum]:
+    """Some of the known groups, of which all is known, and the rest of the stratum. Groups keep their numbers in both."""
+    clusters = [stratum.clusters[number] for number in apart]
+    n_pixels = float(sum(cluster.n_pixels for cluster in clusters))
+    n_items = float(sum(len(cluster.places) for cluster in clusters))
+    file_bytes = None if stratum.file_bytes is None else float(sum(cluster.file_bytes or 0 for cluster in clusters))
+    some = replace(
+        stratum,
+        n_clusters=float(len(clusters)),
+        n_items=n_items,
+        n_pixels=n_pixels,
+        file_bytes=file_bytes,
+        scatter=0.0,
+    )
+    rest = replace(
+        stratum,
+        n_clusters=stratum.n_clusters - len(clusters),
+        n_items=stratum.n_items - n_items,
+        n_pixels=stratum.n_pixels - n_pixels,
+        file_bytes=None if stratum.file_bytes is None or file_bytes is None else stratum.file_bytes - file_bytes,
+        scatter=stratum.scatter * (stratum.n_pixels / (stratum.n_pixels - n_pixels)) ** 2,
+    )
+    return some, rest
 
 
 def strata(looked: Looked, group_items: int | None, rng: np.random.Generator) -> list[Stratum]:

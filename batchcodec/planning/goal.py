@@ -16,6 +16,8 @@ MOST_MARGIN, MOST_FACTOR = 0.3, 1.05
 """What a strict goal leaves to chance at most when a quality is chosen: an interval of few groups says more of their number."""
 BYTES_FOR_A_DECIBEL = 0.13
 """About the logarithm of the factor by which a dB more takes more bytes, at usual qualities."""
+USUAL_DECIBELS = 35.0
+"""At which codecs are compared where the goal is a size."""
 SLOPES = (0.08, 1.5)
 """dB that a step of a codec's quality is worth, at least and at most."""
 ENOUGH_GROUPS = 3
@@ -73,9 +75,16 @@ class Goal:
 
     def promise(self, tried: Mapping[int, Forecast]) -> float:
         """The lower, the better: about the logarithm of the bytes that a codec takes at the goal, by the trial next to it."""
-        level = self.psnr if self.psnr is not None else 35.0
-        nearest = min(tried.values(), key=lambda f: abs(f.mean_psnr.value - level))
-        return math.log(nearest.n_bytes.value) + BYTES_FOR_A_DECIBEL * (level - nearest.mean_psnr.value)
+        nearest = self.nearest(tried)
+        return math.log(nearest.n_bytes.value) + BYTES_FOR_A_DECIBEL * (self._level - nearest.mean_psnr.value)
+
+    def nearest(self, tried: Mapping[int, Forecast]) -> Forecast:
+        """The trial whose quality is nearest to the goal's; to a usual one, where it is the size that is given."""
+        return min(tried.values(), key=lambda f: abs(f.mean_psnr.value - self._level))
+
+    @property
+    def _level(self) -> float:
+        return self.psnr if self.psnr is not None else USUAL_DECIBELS
 
     def quality(self, tried: Mapping[int, Forecast]) -> int:
         """The quality that comes to the goal by what was tried, interpolated; it may be among the tried."""

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchcodec.choice import FITTED_CODEC
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import OptionError
 from batchcodec.pack import PackOptions
 from batchcodec.preprocess import Preprocess
+from batchcodec.registry import parse_codec
 
 CODECS = (
     "hyperprior-1",
@@ -25,6 +27,8 @@ CODECS = (
 LOSSLESS = ("jxl:lossless=true", "webp:lossless=true,mosaic=true", "png", "zstd")
 """What is tried beside that: nothing may be lost, or it shows what that would cost."""
 DEFAULT_SECONDS = 120.0
+MOST_FIT = 0.5
+"""Part of the time that a fit may take at most."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,10 @@ class PlanOptions:
         target_bytes: the archive's size, at most.
         codecs: what is tried at several qualities.
         lossless: what is tried once.
-        model: for the codecs that take one.
+        model: for the codecs that take one; what a fit starts from.
+        fits: whether a model may be fitted to a part of the dataset, and tried.
+        fit_seconds: to train it; by default a part of `seconds`, and only where it may pay.
+        save_model: the file that a fitted model is written to; by default one beside the archive, and only if it is the best.
         target: the archive in the command; by default named after the source.
         group_items, preprocess, format, format_options, workers, device: as of `PackOptions`.
         seed: of what is drawn.
@@ -49,6 +56,9 @@ class PlanOptions:
     codecs: Sequence[str] = CODECS
     lossless: Sequence[str] = LOSSLESS
     model: Path | None = None
+    fits: bool = True
+    fit_seconds: float | None = None
+    save_model: Path | None = None
     target: Path | None = None
     group_items: int | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
@@ -69,16 +79,31 @@ class PlanOptions:
             raise OptionError("target-size", self.target_bytes, "a size such as 500MB or 10GB")
         if self.seed < 0:
             raise OptionError("seed", self.seed, "0 or more")
+        if self.fit_seconds is not None:
+            most = MOST_FIT * self.seconds
+            if not 1 <= self.fit_seconds <= most:
+                raise OptionError("fit", f"{self.fit_seconds:g}s", f"1s to {most:g}s: no more than half of --minutes")
+            if not any(parse_codec(text)[0] == FITTED_CODEC for text in self.codecs):
+                raise OptionError("fit", f"{self.fit_seconds:g}s", f"{FITTED_CODEC} among --codecs: others are not fitted")
+        if self.save_model is not None and self.save_model.exists():
+            raise OptionError("save-model", str(self.save_model), "a file that does not exist yet")
         PackOptions(group_items=self.group_items, workers=self.workers, device=self.device)
 
-    def command(self, source: Path, codec: str, *, skip: bool, needs_model: bool) -> str:
+    def model_target(self, source: Path) -> Path:
+        """Where a fitted model is written."""
+        if self.save_model is not None:
+            return self.save_model
+        archive = self.target or _free(source)
+        return _unused(archive.with_name(archive.name.partition(".")[0] or "out"), ".safetensors")
+
+    def command(self, source: Path, codec: str, *, skip: bool, model: Path | None) -> str:
         """The `pack` command line, quoted for a shell.
 
         Args:
             source: the dataset.
             codec: its text.
             skip: whether items that cannot be read are to be left out.
-            needs_model: whether the codec takes `model`.
+            model: that the codec takes.
         """
         words = ["batchcodec", "pack", _path(source), _path(self.target or _free(source)), "--codec", codec]
         plain = Preprocess()
@@ -95,7 +120,7 @@ class PlanOptions:
             ("group", self.group_items, None),
             ("workers", self.workers, 0),
             ("device", self.device, "auto"),
-            ("model", self.model if needs_model else None, None),
+            ("model", None if model is None else _path(model), None),
             ("on-error", "skip" if skip else "fail", "fail"),
         ):
             if value != default:
@@ -111,7 +136,10 @@ def _path(path: Path) -> str:
 
 def _free(source: Path) -> Path:
     """A name after the source that no file has yet, in the working directory."""
-    name = source.resolve().name
-    stem = name.partition(".")[0] or "out"
-    candidates = (Path(f"{stem}.cpack"), *(Path(f"{stem}-{n}.cpack") for n in range(2, 1000)))
-    return next((path for path in candidates if not path.exists()), Path(f"{stem}.cpack"))
+    return _unused(Path(source.resolve().name.partition(".")[0] or "out"), ".cpack")
+
+
+def _unused(stem: Path, suffix: str) -> Path:
+    """The path with this suffix, or with a number before it if there is such a file."""
+    candidates = [stem.with_name(f"{stem.name}{suffix}"), *(stem.with_name(f"{stem.name}-{n}{suffix}") for n in range(2, 1000))]
+    return next((path for path in candidates if not path.exists()), candidates[0])

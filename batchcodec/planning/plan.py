@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from batchcodec.atomic import write_atomically
 from batchcodec.planning.estimate import CONFIDENCE
+from batchcodec.planning.field import Progress
+from batchcodec.planning.final import is_known
 from batchcodec.planning.forecast import Forecast
 from batchcodec.planning.goal import Goal
 from batchcodec.planning.options import PlanOptions
-from batchcodec.planning.race import Progress, Race
+from batchcodec.planning.quick_fit import QuickFit
+from batchcodec.planning.race import Race
 from batchcodec.planning.survey import Survey
+from batchcodec.planning.trials import codec_id, plain
 from batchcodec.registry import Registry, registry
+
+MARGIN = 0.3
+"""dB that the quality of `pack` without options may be off and nothing is said of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class PlanReport:
         command: the command line that packs with it.
         reasons: why, a sentence each.
         notes: what limits the forecasts, a sentence each.
+        fit: the model that was fitted to a part of the dataset; None if none was.
         workers: threads.
         seconds: that planning took.
     """
@@ -52,6 +62,7 @@ class PlanReport:
     command: str | None
     reasons: list[str]
     notes: list[str]
+    fit: QuickFit | None
     workers: int
     seconds: float
 
@@ -69,14 +80,25 @@ def plan(
         InputError: the dataset cannot be read, or no image of it can.
         OptionError: an option is bad.
         UnknownCodecError: there is no such codec.
+        OutputError: the fitted model cannot be written.
     """
     source, options, plugins = Path(source), options or PlanOptions(), plugins or registry()
     race = Race(source, options, plugins, progress or (lambda what, part: None))
     race.run()
-    return _reported(race)
+    return _reported(race, _saved(race))
 
 
-def _reported(race: Race) -> PlanReport:
+def _saved(race: Race) -> Path | None:
+    """The file that the fitted model was written to: if it is the best one, or was asked for."""
+    best = race.best is not None and race.best != plain(race.best)
+    if not best and not (race.model and race.options.save_model):
+        return None
+    target = race.options.model_target(race.source)
+    write_atomically(target, race.model)
+    return target
+
+
+def _reported(race: Race, saved: Path | None) -> PlanReport:
     goal, best = race.goal, race.best
     automatic = race.forecaster.forecast(race.automatic)
     forecasts = [f for text in race.chosen if (f := race.forecaster.forecast(text))]
@@ -90,8 +112,9 @@ def _reported(race: Race) -> PlanReport:
     ranked = sorted((f for f in (*forecasts, *exact) if goal.reached(f)), key=goal.rank)
     command = None
     if best is not None:
-        needs = best != "auto" and race.plugins.codec_class(best.partition(":")[0]).needs_model
-        command = race.options.command(race.source, best, skip=race.survey.n_unreadable > 0, needs_model=needs)
+        needs = best != "auto" and race.plugins.codec_class(codec_id(best)).needs_model
+        model = saved if best != plain(best) else race.options.model if needs else None
+        command = race.options.command(race.source, plain(best), skip=race.survey.n_unreadable > 0, model=model)
     return PlanReport(
         source=str(race.source),
         survey=race.survey,
@@ -107,8 +130,9 @@ def _reported(race: Race) -> PlanReport:
         command=command,
         reasons=_reasons(race, ranked),
         notes=_limits(race),
+        fit=None if race.fit is None else replace(race.fit, saved=saved),
         workers=race.workers,
-        seconds=time.monotonic() - race.started,
+        seconds=time.monotonic() - race.clock.started,
     )
 
 
@@ -120,6 +144,13 @@ def _reasons(race: Race, ranked: list[Forecast]) -> list[str]:
     forecast = race.forecaster.forecast(race.best)
     if forecast is not None and not race.goal.reached(forecast):
         reasons.append("its estimate comes to the goal, its interval does not: more --minutes would tell")
+    if forecast is not None and not is_known(forecast):
+        reasons.append(_vague(race, forecast))
+    if race.fit is not None and race.best != plain(race.best):
+        reasons.append(
+            f"its model was trained for {race.fit.seconds:.0f} s on {race.fit.n_images:,} of the images, and is a file now: "
+            "pack takes it as it is. What longer training gains was not tried"
+        )
     following = next((forecast.codec for forecast in ranked if forecast.codec != race.best), None)
     if following is not None:
         reasons.append(f"{following} {_beside(race, following, race.best)}")
@@ -129,6 +160,15 @@ def _reasons(race: Race, ranked: list[Forecast]) -> list[str]:
         taken = ", ".join(sorted(set(race.trials.choice(race.automatic).texts().values())))
         reasons.append(f"pack without --codec would take {taken}, which {_beside(race, race.automatic, race.best)}")
     return reasons
+
+
+def _vague(race: Race, forecast: Forecast) -> str:
+    """How little is known of what is recommended."""
+    groups = f"{forecast.n_groups} of about {sum(stratum.n_clusters for stratum in race.strata):,.0f} groups"
+    if not math.isfinite(forecast.n_bytes.high):
+        return f"it was tried on {groups} only, which does not tell how far off its bytes are: take more --minutes"
+    known = f"{forecast.n_bytes.relative:.0%}"
+    return f"it was tried on {groups}, and its bytes are known to {known} only: more --minutes would tell more"
 
 
 def _beside(race: Race, text: str, best: str) -> str:
@@ -153,6 +193,11 @@ def _limits(race: Race) -> list[str]:
     survey, notes = race.survey, []
     if race.untried:
         notes.append(f"the time was not enough to try {', '.join(race.untried)}: take more --minutes")
+    if race.unfitted is not None and not race.goal.lossless:
+        notes.append(f"no model was fitted: {race.unfitted}")
+    if not race.goal.strict and race.goal.psnr is not None and not race.goal_margin <= MARGIN:
+        margin = f"to {race.goal_margin:.1f} dB" if math.isfinite(race.goal_margin) else "from one group"
+        notes.append(f"the quality of pack without options is known {margin} only; --min-psnr sets another goal")
     if survey.from_start:
         notes.append(
             f"only the first {survey.n_looked:,} of {survey.n_items:,} images were looked at, as the dataset can only be "

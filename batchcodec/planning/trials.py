@@ -26,6 +26,18 @@ from batchcodec.types import JSON, GroupSpec, ImageSpec, Item
 HELD_BYTES = 256 << 20
 """Pixels of the groups that are held to be tried on."""
 MAX_GROUPS = 48
+FITTED = "fitted "
+"""Before the text of a codec that takes the model which was fitted in this plan: no codec has a space in its name."""
+
+
+def plain(text: str) -> str:
+    """The text of a codec as `pack` takes it."""
+    return text.removeprefix(FITTED)
+
+
+def codec_id(text: str) -> str:
+    """The codec of a text."""
+    return plain(text).partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,13 @@ class Trials:
         n_pixels: of the dataset, by which `auto` decides.
         device: where networks run.
         model: for the codecs that take one.
+
+    Attributes:
+        held: the groups.
+        made: trials by text and number of the group.
+        failed: codecs that cannot code some of the images, and why.
+        start_seconds: that a codec takes once, by its id.
+        fitted_on: numbers of the groups that a model was fitted to.
     """
 
     def __init__(
@@ -114,16 +133,26 @@ class Trials:
         self.made: dict[tuple[str, int], Trial] = {}
         self.failed: dict[str, str] = {}
         self.start_seconds: dict[str, float] = {}
+        self.fitted_on: frozenset[int] = frozenset()
+        self._fitted: dict[int, bytes] = {}
         self._rate: dict[str, float] = {}  # seconds for a pixel, the last that was seen, by codec id and layout
 
     def choice(self, text: str) -> CodecChoice:
         """The codecs of a text."""
         if text not in self._choices:
-            has = text != "auto" and self._plugins.codec_class(text.partition(":")[0]).needs_model
+            fitted = None if text == plain(text) else self._fitted
+            has = text != "auto" and fitted is None and self._plugins.codec_class(codec_id(text)).needs_model
             model = self._model if has else None
             n_pixels = self._n_pixels if text == "auto" else None
-            self._choices[text] = CodecChoice(text, model, None, self._plugins, n_pixels=n_pixels, device=self._device)
+            self._choices[text] = CodecChoice(
+                plain(text), model, None, self._plugins, n_pixels=n_pixels, fitted=fitted, device=self._device
+            )
         return self._choices[text]
+
+    def take_model(self, model: bytes, on: Iterable[int]) -> None:
+        """A model that was fitted to these of the held groups, for the texts that begin with `FITTED`."""
+        self.fitted_on = frozenset(on)
+        self._fitted = {self.held[number].cluster.spec.channels: model for number in self.fitted_on}
 
     def automatic(self, specs: Iterable[ImageSpec]) -> str:
         """What `pack` takes without --codec: the text of a codec if it is one for all of these images, else "auto"."""
@@ -144,8 +173,7 @@ class Trials:
 
     def warm_up(self, text: str) -> None:
         """Import, compile and load what a first use does; what that takes is in every run of `pack`."""
-        codec_id = text.partition(":")[0]
-        if codec_id in self.start_seconds or text in self.failed:
+        if codec_id(text) in self.start_seconds or text in self.failed:
             return
         started = time.perf_counter()
         kinds = {held.cluster.spec.channels: held for held in self.held}
@@ -157,7 +185,7 @@ class Trials:
             except BatchcodecError as exc:
                 self.failed[text] = str(exc)
                 return
-        self.start_seconds[codec_id] = time.perf_counter() - started
+        self.start_seconds[codec_id(text)] = time.perf_counter() - started
 
     def run(self, tasks: Sequence[tuple[str, int]], deadline: float, progress: Callable[[int, int], None]) -> bool:
         """Try (codec text, held group) pairs in this order; whether all were done before the deadline."""

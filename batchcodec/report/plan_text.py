@@ -29,6 +29,13 @@ def plan_text(report: PlanReport) -> str:
     if report.refused:
         why = next(iter(report.refused.values()))
         lines.append(f"left out: {printable(', '.join(report.refused))}; the first: {printable(why)}")
+    if report.fit is not None and report.fit.kept:
+        fit = report.fit
+        saved = "not saved" if fit.saved is None else f"saved as {printable(str(fit.saved))}"
+        lines.append(
+            f"fitted: trained for {fit.seconds:,.0f} s on {fit.n_images:,} images of {fit.n_groups:,} groups "
+            f"({fit.spent_seconds:,.0f} s in all), {saved}"
+        )
     lines += [f"note: {printable(note)}" for note in report.notes]
     lines.append("")
     if report.command is None or report.recommended is None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RunCli, picture
+from helpers import CONSOLE_SCRIPT, RunCli, picture, striped
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +82,48 @@ def test_plan_as_json(run_cli: RunCli, tiles: Path) -> None:
         (["--target-size", "much"], "500MB"),
         (["--target-size", "1MB", "--min-psnr", "30"], "one of the two"),
         (["--min-psnr", "400"], "dB"),
+        (["--fit", "soon"], "such as 90s"),
+        (["--fit", "2m"], "half of --minutes"),
+        (["--fit", "5s", "--codecs", "jpeg"], "others are not fitted"),
     ],
 )
 def test_plan_refuses(invoke: RunCli, tiles: Path, arguments: list[str], what: str) -> None:
     done = invoke("plan", tiles, *arguments)
     assert done.rc == 2
     assert what in done.stderr
+
+
+def test_a_plan_that_fits_and_its_command(run_cli: RunCli, tmp_path: Path) -> None:
+    """What pack takes without --codec keeps less of these than is asked for: the learned codec is left, fitted or not."""
+    np.save(tmp_path / "tiles.npy", striped(120, 32))
+    options = ["--minutes", "1", "--fit", "3s", "--codecs", "hyperprior-1", "--group", "16", "--min-psnr", "36"]
+    done = run_cli("plan", "tiles.npy", *options, "--save-model", "m.safetensors", "--json", cwd=tmp_path)
+    assert done.rc == 0, done.stderr
+    report = done.json
+    assert report["fit"]["seconds"] == 3
+    assert report["fit"]["saved"] == "m.safetensors", report["refused"]
+    assert report["recommended"].startswith("fitted hyperprior-1:quality=")
+    stated = next(f for f in report["forecasts"] if f["codec"] == report["recommended"])
+    packed = run_cli(*shlex.split(report["command"])[1:], "--json", cwd=tmp_path)
+    assert packed.rc == 0, packed.stderr
+    assert stated["n_bytes"]["low"] <= packed.json["n_bytes"] <= stated["n_bytes"]["high"]
+    again = run_cli("plan", "tiles.npy", *options, "--save-model", "m.safetensors", cwd=tmp_path)
+    assert again.rc == 2
+    assert "does not exist yet" in again.stderr
+
+
+def test_an_interrupted_fit(tmp_path: Path) -> None:
+    np.save(tmp_path / "tiles.npy", np.stack([picture((32, 32, 1), i) for i in range(120)]))
+    options = ["--minutes", "4", "--fit", "60s", "--codecs", "hyperprior-1", "--group", "16", "--min-psnr", "30", "--progress"]
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([CONSOLE_SCRIPT, "plan", "tiles.npy", *options], stderr=stderr, cwd=tmp_path)
+        deadline = time.monotonic() + 60
+        while "fit: " not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert "fit: " in log.read_text()
+    assert process.returncode == 130
+    assert "Traceback" not in log.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stderr", "tiles.npy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,12 @@ import batchcodec
 from batchcodec import PackOptions, Preprocess
 from batchcodec.errors import EmptyDatasetError, InputError, OptionError, UnknownCodecError
 from batchcodec.planning import trials as trying
+from batchcodec.planning.final import is_known
 from batchcodec.planning.options import PlanOptions
 from batchcodec.planning.plan import plan
 from batchcodec.report.plan_text import plan_text
+
+from .test_goal import forecast
 
 QUICK = PlanOptions(
     seconds=20, codecs=("webp:mosaic=true", "jpeg"), lossless=("png", "zstd"), group_items=16, workers=1, min_psnr=33
@@ -82,12 +86,36 @@ def test_nothing_is_recommended_where_nothing_will_do(tiles: Path) -> None:
     assert "nothing that was tried comes to this goal" in plan_text(report)
 
 
-def test_without_a_goal_it_is_what_pack_would_give(tiles: Path) -> None:
+def test_without_a_goal_it_is_what_pack_would_give(tiles: Path, tmp_path: Path) -> None:
     report = plan(tiles, replace(QUICK, min_psnr=None))
+    packed = batchcodec.pack(tiles, tmp_path / "plain.cpack", PackOptions(group_items=16))
+    assert report.goal.psnr == pytest.approx(packed.mean_psnr - 0.1, abs=0.15)
     assert report.automatic is not None
     assert report.automatic.codec == batchcodec.choice.FALLBACK_CODEC  # few pixels
     assert report.goal.psnr == pytest.approx(report.automatic.mean_psnr.value, abs=0.5)
     assert report.automatic in report.forecasts
+    assert report.recommended in [f.codec for f in report.forecasts]
+
+
+def test_a_winner_of_which_little_is_known_is_one(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "MAX_GROUPS", 1)
+    report = plan(tiles, replace(QUICK, target=tmp_path / "out.cpack"))
+    assert any("it was tried on 1 of about 13 groups only" in reason for reason in report.reasons)
+    whole = plan(tiles, replace(QUICK, min_psnr=None, target=tmp_path / "out.cpack"))
+    assert "note: the quality of pack without options is known from one group only" in plan_text(whole)
+
+
+def test_what_is_enough_to_rely_on() -> None:
+    assert is_known(forecast(1000, 34, 0.04))
+    assert not is_known(forecast(1000, 34, 0.06))
+    assert not is_known(forecast(1000, 34, math.inf))
+
+
+def test_what_is_tried_for_its_speed_alone_is_not_recommended(tiles: Path) -> None:
+    """WebP mosaics come to this goal with the fewest bytes, and --codecs does not ask for them."""
+    report = plan(tiles, replace(QUICK, codecs=("jpeg",), min_psnr=30))
+    assert any(f.codec.startswith("webp") and f.mean_psnr.low > 30 for f in report.others)
+    assert str(report.recommended).startswith("jpeg") or report.recommended == batchcodec.choice.FALLBACK_CODEC
     assert report.recommended in [f.codec for f in report.forecasts]
 
 
@@ -118,10 +146,10 @@ def test_the_command_skips_what_is_broken_and_is_quoted(
 
 def test_a_target_that_exists_is_not_proposed(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "tiles.cpack" in PlanOptions().command(tiles, "png", skip=False, needs_model=False)
+    assert "tiles.cpack" in PlanOptions().command(tiles, "png", skip=False, model=None)
     (tmp_path / "tiles.cpack").touch()
-    assert "tiles-2.cpack" in PlanOptions().command(tiles, "png", skip=False, needs_model=False)
-    assert "./-x" in PlanOptions().command(Path("-x"), "png", skip=False, needs_model=False)
+    assert "tiles-2.cpack" in PlanOptions().command(tiles, "png", skip=False, model=None)
+    assert "./-x" in PlanOptions().command(Path("-x"), "png", skip=False, model=None)
 
 
 @pytest.mark.parametrize(
