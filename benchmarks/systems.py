@@ -2,7 +2,7 @@
 
     python benchmarks/systems.py                # what the last run lacks: about half an hour of one core for all
     python benchmarks/systems.py --set kodak    # one set
-    python benchmarks/systems.py --again comcnn # measure the curves again whose name this is found in
+    python benchmarks/systems.py --only comcnn --again  # measure the curves again whose name this is found in
     python benchmarks/systems.py --show         # the tables and the figure of the JSON, nothing measured
 
 Sets: the first 2,000 test images of Fashion-MNIST at 64x64, gray; the 24 Kodak pictures; 1,000 EuroSAT tiles of 64x64, RGB,
@@ -247,7 +247,8 @@ def load(path: Path) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=TITLES, action="append", help="one set; may be given again")
-    parser.add_argument("--again", metavar="REGEX", help="measure these curves again")
+    parser.add_argument("--only", default="", metavar="REGEX", help="curves whose name it is found in")
+    parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     parser.add_argument("--images", type=int, help="first images only of the sets of small ones, for a look")
     parser.add_argument("--workers", type=int, default=1, help="groups coded at once; seconds stay those of one core")
     parser.add_argument("--show", action="store_true", help="measure nothing")
@@ -256,9 +257,10 @@ def main() -> None:
     content = load(args.json)
     for name in [] if args.show else args.set or TITLES:
         found = content.setdefault(name, {})
-        missing = [
-            f for f in families(name) if f.name not in found or (args.again is not None and re.search(args.again, f.name))
-        ]
+        wanted = [f for f in families(name) if re.search(args.only, f.name) and (args.again or f.name not in found)]
+        missing = [f for f in wanted if all(model is None or model.exists() for _, model in f.points)]
+        if left := [f.name for f in wanted if f not in missing]:
+            print(f"without a model (benchmarks/train_systems.py makes it): {', '.join(left)}")
         if missing:
             with subject(name, args.images) as dataset:
                 print(f"{TITLES[name]}: {len(dataset.images):,} images\n{table([])}")
