@@ -89,7 +89,7 @@ def test_large_images_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_bytes_are_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchcodec.learned.hyperprior.model.int8_is_exact", lambda: False)
+    monkeypatch.setattr("batchcodec.learned.hyperprior.model.int8_pays", lambda: False)
     model = LoadedModel(read("photo-gray"))
     assert model.byte_analysis is None
     with inference():

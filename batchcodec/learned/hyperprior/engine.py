@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcodec.learned.convolution import Convolution, Tile, int8_is_exact, pixel_shuffled, shuffled
+from batchcodec.learned.convolution import Convolution, Tile, int8_pays, pixel_shuffled, shuffled
 from batchcodec.learned.crew import share
 from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
 from batchcodec.learned.hyperprior import kernels
@@ -64,7 +64,7 @@ class Engine:
 
     def __init__(self, decoder: Decoder, *, int8: bool | None = None) -> None:
         self.arch = decoder.arch
-        self.int8 = int8_is_exact() if int8 is None else int8
+        self.int8 = int8_pays() if int8 is None else int8
         self._offset = float(decoder.offset)
         self._hyper_in = self._layer(decoder.hyper_in, shuffle=2)
         self._hyper_mid = self._layer(decoder.hyper_mid, shuffle=2)

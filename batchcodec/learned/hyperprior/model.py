@@ -19,7 +19,7 @@ from batchcodec.entropy import gaussian
 from batchcodec.entropy.values import Bank
 from batchcodec.errors import InexactMachineError, ModelError
 from batchcodec.learned import model_file
-from batchcodec.learned.convolution import int8_is_exact
+from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
 from batchcodec.learned.hyperprior import probe
 from batchcodec.learned.hyperprior.architecture import Architecture
@@ -175,7 +175,7 @@ class LoadedModel:
     @cached_property
     def byte_analysis(self) -> ByteAnalysis | None:
         """The analysis transform for encoding, where the processor multiplies bytes."""
-        if self.device != "cpu" or not int8_is_exact():
+        if self.device != "cpu" or not int8_pays():
             return None
         return ByteAnalysis(self.encoder, float(self.decoder.offset))
 

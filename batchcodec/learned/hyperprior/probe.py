@@ -16,7 +16,7 @@ import xxhash
 from torch import Tensor
 
 from batchcodec.errors import InexactMachineError
-from batchcodec.learned.convolution import int8_is_exact
+from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import Architecture
@@ -95,7 +95,7 @@ def checked(decoder: Decoder, expected: int) -> Engine:
         InexactMachineError: this machine, or its libraries, compute other numbers whichever way.
     """
     found = 0
-    for int8 in [True, False] if int8_is_exact() else [False]:
+    for int8 in [True, False] if int8_pays() else [False]:
         engine = Engine(decoder, int8=int8)
         found = run_engine(engine, decoder)
         if found == expected:
