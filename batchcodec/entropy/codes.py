@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchcodec.entropy import huffman, rans
-from batchcodec.entropy.tables import PRECISION, Integers, check_freqs, check_index, check_stream, cumulative
+from batchcodec.entropy.tables import PRECISION, Integers, check_freqs, check_index, check_present, check_stream, cumulative
 from batchcodec.errors import ModelError, OptionError, PayloadError
 
 ENTROPY_CODERS = ("none", "zstd", "huffman", "rans")
@@ -32,18 +32,18 @@ def pack_symbols(kind: str, symbols: NDArray[np.uint8], index: Integers, freqs: 
         kind: one of `ENTROPY_CODERS`.
         symbols: uint8 [n].
         index: integer [n], the table of each symbol, in 0..T-1.
-        freqs: integer [T, 256], each at least 1, rows that sum to 2^16.
+        freqs: integer [T, 256], rows that sum to 2^16 and may be short (see `tables`).
 
     Raises:
         OptionError: there is no such coder.
-        ModelError: the frequencies are malformed, or an index is out of range.
+        ModelError: the frequencies are malformed, an index is out of range, or a symbol is not in its table.
         ValueError: the stream is not a uint8 and an integer array of one length.
     """
     _check_kind(kind)
     freqs = _check_alphabet(freqs)
     if symbols.dtype != np.uint8:
         raise ValueError(f"symbols: got {symbols.dtype}, expected uint8")
-    check_stream(symbols, index, *freqs.shape)  # for all kinds alike
+    check_present(*check_stream(symbols, index, *freqs.shape), freqs > 0)  # for all kinds alike
     if kind == "none":
         return symbols.tobytes()
     if kind == "zstd":
@@ -77,7 +77,10 @@ def unpack_symbols(kind: str, data: bytes | memoryview, index: Integers, freqs: 
         return rans.decode(data, index, cumulative(freqs)).astype(np.uint8)
     if len(raw) != n:
         raise PayloadError(f"{kind} data: got {len(raw)} symbols, expected {n}")
-    return np.frombuffer(bytearray(raw), np.uint8)  # a bytearray, so that the result is writable like the others
+    symbols = np.frombuffer(bytearray(raw), np.uint8)  # a bytearray, so that the result is writable like the others
+    if not freqs.all() and not freqs[index, symbols].all():
+        raise PayloadError(f"{kind} data: a symbol that its table does not have")
+    return symbols
 
 
 def most_symbols(kind: str, n_bytes: int, freqs: Integers) -> int:
@@ -113,7 +116,7 @@ def _unpack_zstd(data: bytes | memoryview, n: int) -> bytes:
 
 
 def _check_alphabet(freqs: Integers) -> NDArray[np.uint32]:
-    freqs = check_freqs(freqs)
+    freqs = check_freqs(freqs, short=True)
     if freqs.shape[1] != _ALPHABET:
         raise ModelError(f"frequencies: {freqs.shape[1]} symbols per table, expected {_ALPHABET}")
     return freqs
