@@ -52,7 +52,7 @@ class CodecChoice:
         entropy: str | None,
         plugins: Registry,
         *,
-        bits: int | str | None = None,
+        bits: float | str | None = None,
         bits_map: Path | None = None,
         model_ref: bool = False,
         n_pixels: int | None = None,

@@ -57,7 +57,7 @@ from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError
 from batchcodec.fit import parse_time
 from batchcodec.pack import PackOptions, PackStatus, pack
-from batchcodec.registry import registry
+from batchcodec.registry import literal, registry
 from batchcodec.report import text
 from batchcodec.unpack import UnpackOptions, unpack
 from batchcodec.version import __version__
@@ -172,7 +172,7 @@ def _pack(
         codec=codec,
         model=model,
         entropy=entropy,
-        bits=int(bits) if bits is not None and bits.isdecimal() else bits,
+        bits=None if bits is None else literal(bits),
         bits_map=bits_map,
         model_ref=model_ref,
         fit_seconds=None if fit is None else parse_time(fit),

@@ -131,6 +131,9 @@ def _choice(
     if options.fit_seconds is not None:
         if options.model_ref:
             raise OptionError("model-ref", True, "no --fit beside it: nobody else has a model that is fitted now")
+        for name, value in (("bits", options.bits), ("bits-map", options.bits_map)):
+            if value is not None:
+                raise OptionError(name, str(value), "no --fit beside it: a fit goes by a quality")
         if earlier := partial.fitted():
             reason, models = earlier
         else:

@@ -1,7 +1,8 @@
 """One front for the ways to code a stream of bytes, by name: `none`, `zstd`, `huffman` or `rans`.
 
 - `none`: the n bytes.
-- `zstd`: one zstandard frame of the n bytes, level 19, with its content size; it knows nothing of the tables.
+- `zstd`: one zstandard frame of the n bytes, level 19, with its content size; it knows nothing of the tables. Where a bank has
+  short rows, symbols of different tables have little in common: then a block ends where the table changes.
 - `huffman`: `batchcodec.entropy.huffman`, with the code lengths of the frequencies.
 - `rans`: `batchcodec.entropy.rans`.
 
@@ -11,6 +12,7 @@ The decoder knows n from the index, and the tables; neither is in the data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +49,7 @@ def pack_symbols(kind: str, symbols: NDArray[np.uint8], index: Integers, freqs: 
     if kind == "none":
         return symbols.tobytes()
     if kind == "zstd":
-        import zstandard  # not needed by the others
-
-        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(symbols.tobytes())
+        return _pack_zstd(symbols, np.flatnonzero(np.diff(index)) + 1 if not freqs.all() else [])
     if kind == "huffman":
         return huffman.encode(symbols, index, huffman.code_lengths(freqs))
     return rans.encode(symbols, index, cumulative(freqs))
@@ -100,6 +100,20 @@ def most_symbols(kind: str, n_bytes: int, freqs: Integers) -> int:
     # The most probable symbol lets a state x grow by floor(x / f) * (2^16 - f): at least half of its ideal cost.
     bits = PRECISION - math.log2(int(_check_alphabet(freqs).max()))
     return int(2 * (8 * n_bytes + 64) / bits) + 1
+
+
+def _pack_zstd(symbols: NDArray[np.uint8], ends: Integers | Sequence[int]) -> bytes:
+    """One frame, with a block of its own for what lies between the `ends`."""
+    import zstandard  # not needed by the others
+
+    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True)
+    if not len(ends):
+        return compressor.compress(symbols.tobytes())
+    stream = compressor.compressobj(size=len(symbols))
+    parts = []
+    for part in np.split(symbols, ends):
+        parts += [stream.compress(part.tobytes()), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join([*parts, stream.flush()])
 
 
 def _unpack_zstd(data: bytes | memoryview, n: int) -> bytes:

@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,8 +94,6 @@ def costs(tables: Integers, entropy: str) -> Floats:
 def allotted(added: Floats, price: Floats, average: float) -> npt.NDArray[np.uint8]:
     """Bits of each channel, uint8 [C], that add the least error and together cost no more than `average` bits in every channel.
 
-    Costs are rounded up to a small power of two, so that there are at most `BUDGETS` of them; whole bits stay what they are.
-
     Args:
         added: what 0 to 8 bits in a channel add to the error, [C, 9].
         price: what they cost, [C, 9], rising from 0.
@@ -102,28 +101,42 @@ def allotted(added: Floats, price: Floats, average: float) -> npt.NDArray[np.uin
     """
     low = min(math.floor(average), MAX_BITS - 1)
     limit = float((price[:, low] + (average - low) * (price[:, low + 1] - price[:, low])).sum())
+    found = knapsack(added, price, limit)
+    if added[:, low].sum() < added[np.arange(len(added)), found].sum():  # can only be by what costs were rounded
+        found[:] = low
+    return found
+
+
+def knapsack(added: Floats, price: Floats, limit: float) -> npt.NDArray[np.uint8]:
+    """One choice for each channel, uint8 [C], that together add the least error at a price of no more than `limit`.
+
+    By dynamic programming. Prices are rounded up to a small power of two, so that there are at most `BUDGETS` sums of them;
+    whole numbers stay what they are. Of choices that are as good it is the cheapest.
+
+    Args:
+        added: to the error, by each choice of each channel, [C, L].
+        price: of it, at least 0, [C, L]; the limit is no less than the cheapest choices together.
+        limit: of the sum.
+    """
     unit = 2.0 ** math.ceil(math.log2(max(limit, 1) / BUDGETS))
     slack = 1e-9  # for the rounding of float64
-    budget = int(limit / unit + slack)
     cost = np.ceil(price / unit - slack).astype(np.int64)
+    budget = max(int(limit / unit + slack), int(cost.min(axis=1).sum()))
     least = np.zeros(budget + 1)  # error of the channels so far, by what they may cost
     choice = np.zeros((len(added), budget + 1), np.uint8)
     for c in range(len(added)):
         before, least = least, np.full(budget + 1, np.inf)
-        for bits in range(MAX_BITS + 1):
-            if (start := int(cost[c, bits])) > budget:
-                break
-            total = before[: budget + 1 - start] + added[c, bits]
-            better = total < least[start:]
-            least[start:][better] = total[better]
-            choice[c, start:][better] = bits
+        for n in range(added.shape[1]):
+            if (start := int(cost[c, n])) <= budget:
+                total = before[: budget + 1 - start] + added[c, n]
+                better = total < least[start:]
+                least[start:][better] = total[better]
+                choice[c, start:][better] = n
     found = np.zeros(len(added), np.uint8)
-    left = int(least.argmin())  # the cheapest of the best
+    left = int(least.argmin())
     for c in range(len(added) - 1, -1, -1):
         found[c] = choice[c, left]
         left -= int(cost[c, found[c]])
-    if added[:, low].sum() < added[np.arange(len(added)), found].sum():  # can only be by what costs were rounded
-        found[:] = low
     return found
 
 
@@ -156,22 +169,25 @@ def from_map(given: object, n_channels: int) -> npt.NDArray[np.uint8]:
     Raises:
         OptionError: the file cannot be read, or it is not a list of so many whole numbers from 0 to 8.
     """
-    found = given if isinstance(given, list | tuple) else _read_map(given)
-    if isinstance(found, dict) and set(found) == {"bits"}:
-        found = found["bits"]
-    if not is_map(found, n_channels):
+    found = listed(given)
+    if len(found) != n_channels or not all(type(n) is int and 0 <= n <= MAX_BITS for n in found):
         allowed = f"{n_channels} whole numbers from 0 to {MAX_BITS}, one for each latent channel"
         raise OptionError("bits-map", str(given)[:100], allowed)
     return np.array(found, np.uint8)
 
 
-def is_map(found: object, n_channels: int) -> bool:
-    """Whether it is a list of so many whole numbers from 0 to 8."""
-    return (
-        isinstance(found, list | tuple)
-        and len(found) == n_channels
-        and all(type(n) is int and 0 <= n <= MAX_BITS for n in found)
-    )
+def listed(given: object) -> list[Any]:
+    """What a map lists: itself, or what its JSON file has, also as `{"bits": [...]}`.
+
+    Raises:
+        OptionError: the file cannot be read, or has no list.
+    """
+    found = list(given) if isinstance(given, list | tuple) else _read_map(given)
+    if isinstance(found, dict) and set(found) == {"bits"}:
+        found = found["bits"]
+    if not isinstance(found, list):
+        raise OptionError("bits-map", str(given)[:100], "a JSON file with a list of numbers")
+    return found
 
 
 def _read_map(given: object) -> object:

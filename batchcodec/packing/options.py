@@ -46,7 +46,7 @@ class PackOptions:
     codec: str = "auto"
     model: Path | None = None
     entropy: str | None = None
-    bits: int | str | None = None
+    bits: float | str | None = None
     bits_map: Path | None = None
     model_ref: bool = False
     fit_seconds: float | None = None

@@ -80,6 +80,18 @@ def test_a_symbol_that_its_table_does_not_have(kind: str) -> None:
             pack_symbols(kind, np.array([symbol], np.uint8), np.array([table]), freqs)
 
 
+def test_zstd_blocks_end_where_tables_change() -> None:
+    """Channels of different alphabets do not share a code: that is smaller than one block of all."""
+    rng = np.random.default_rng(0)
+    freqs = np.zeros((2, 256), np.uint32)
+    freqs[0, :2], freqs[1, :64] = 32768, 1024
+    symbols = np.concatenate([rng.integers(0, 2, 8000), rng.integers(0, 64, 8000)]).astype(np.uint8)
+    index = np.repeat(np.arange(2), 8000)
+    data = pack_symbols("zstd", symbols, index, freqs)
+    assert len(data) < 0.97 * len(pack_symbols("zstd", symbols, index, np.full((2, 256), 256)))
+    assert np.array_equal(unpack_symbols("zstd", data, index, freqs), symbols)
+
+
 @pytest.mark.parametrize("kind", ["none", "zstd"])
 def test_data_of_a_symbol_that_its_table_does_not_have(kind: str) -> None:
     freqs = np.full((1, 256), 256)
