@@ -64,12 +64,12 @@ def check_lengths(lengths: Integers) -> NDArray[np.uint8]:
     check_shape(lengths, "code lengths", "[T, S]", 0, ModelError)
     if int(lengths.min()) < 0 or int(lengths.max()) > MAX_BITS:
         raise ModelError(f"code lengths lie in {lengths.min()}..{lengths.max()}, expected 0..{MAX_BITS}")
-    lengths = lengths.astype(np.uint8)
-    kraft = _widths(lengths).sum(axis=1)
+    checked = np.ascontiguousarray(lengths.astype(np.uint8))
+    kraft = _widths(checked).sum(axis=1)
     if (kraft != 1 << MAX_BITS).any():
         row = int((kraft != 1 << MAX_BITS).argmax())
         raise ModelError(f"code lengths of table {row} are no complete prefix code", table=row)
-    return np.ascontiguousarray(lengths)
+    return checked
 
 
 def encode(symbols: Integers, index: Integers, lengths: Integers) -> bytes:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -157,7 +157,7 @@ class AutoencoderCodec(Codec):
         if set(given) != {"entropy", "bits"} or not isinstance(bits, list):
             raise ModelError(f"the precision in the codec's config has {sorted(given)}, expected 'entropy' and 'bits'")
         try:
-            return cls(model=model, entropy=str(entropy), bits_map=bits)
+            return cls(model=model, entropy=str(entropy), bits_map=cast("list[int]", bits))
         except OptionError as exc:
             raise ModelError(f"the codec's config: {exc}") from exc
 
@@ -202,7 +202,9 @@ class AutoencoderCodec(Codec):
         import torch
 
         def synthesis(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return (self._network.decoder(torch.from_numpy(y).contiguous(memory_format=torch.channels_last)) * 255).numpy()
+            x = self._network.decoder(torch.from_numpy(y).contiguous(memory_format=torch.channels_last))
+            gray_levels: npt.NDArray[np.float32] = (x * 255).numpy()
+            return gray_levels
 
         levels = precision.drawn(self._freqs)
         with inference():

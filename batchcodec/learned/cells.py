@@ -86,7 +86,8 @@ class Cells:
     def entropy(self) -> npt.NDArray[np.float64]:
         """Bits of a latent of each channel, by the tables: [C]."""
         part = self.freqs / TOTAL
-        return -(part * np.log2(np.where(part > 0, part, 1))).sum(axis=1)
+        found: npt.NDArray[np.float64] = -(part * np.log2(np.where(part > 0, part, 1))).sum(axis=1)
+        return found
 
 
 def equal(weights: npt.NDArray[np.int64], bits: int) -> Starts:
