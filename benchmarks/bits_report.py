@@ -23,6 +23,7 @@ def autoencoder(run: dict[str, Any], table: Table) -> str:
         pairs = [f"{row[way][0]:.1f} B, {row[way][1]:.2f} dB" for way in ("uniform", "auto")]
         rows.append([row["model"], f"`{row['entropy']}`", f"{row['average']:g}", *pairs, f"{row['db_at_equal_bytes']:+.2f}"])
     head = ["model", "entropy", "bits", "in all channels", "`auto` of the same average", "dB gained at the same bytes"]
+    least = min(row["db_at_equal_bytes"] for row in run["verdicts"])
     n_better = sum(row["dominates"] for row in run["verdicts"])
     weights = sorted({f"{row['weights']:,}" for row in run["savings"]})
     return (
@@ -31,7 +32,8 @@ def autoencoder(run: dict[str, Any], table: Table) -> str:
         f"{' and '.join(weights)} bytes.\n\n"
         f"Bytes at which fewer bits are nearly as good as plain uint8:\n\n{saving}\n\n"
         "The same average in all channels, and given by `auto`. At the same bytes, between two archives with the same bits in "
-        f"all channels, `auto` is better {n_better} of {len(run['verdicts'])} times:\n\n{table(head, rows)}"
+        f"all channels, `auto` is better {n_better} of {len(run['verdicts'])} times, and never worse by more than "
+        f"{max(0.01, -least):.2f} dB:\n\n{table(head, rows)}"
     )
 
 
