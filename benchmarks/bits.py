@@ -244,7 +244,8 @@ def draw(rows: Sequence[Row], others: Sequence[Row], path: Path) -> None:
         axis.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left")
+        if axis is axes[0][0] or (others and axis is axes[0][-1]):  # the panels of `autoencoder-1` share one
+            axis.legend(fontsize=8, loc="upper left")
     figure.suptitle("fewer bits for latents: Fashion-MNIST test images at 64x64")
     figure.savefig(path, dpi=110)
 
