@@ -137,20 +137,20 @@ def test_resume_goes_by_what_the_map_says(source: Path, tiny_model: Path, bits_m
 # ---- hyperprior-1
 
 
-def test_hyperprior(run_cli: RunCli, source: Path, hyperprior_models: Path, tmp_path: Path) -> None:
+def test_hyperprior(invoke: RunCli, source: Path, hyperprior_models: Path, tmp_path: Path) -> None:
     model = hyperprior_models / "tiny-gray.safetensors"
     sizes = []
     for bits in ("0.4", "auto:0.4", "auto:1.2"):
         archive = tmp_path / f"{bits.replace(':', '')}.cpack"
-        packed = run_cli("pack", source, archive, "-c", "hyperprior-1:effort=1", "-m", model, "--bits", bits, "--json")
+        packed = invoke("pack", source, archive, "-c", "hyperprior-1:effort=1", "-m", model, "--bits", bits, "--json")
         assert packed.rc == 0, packed.stderr
         sizes.append(packed.json["bytes"]["payload"])
-        assert run_cli("verify", archive, "--deep").rc == 0
+        assert invoke("verify", archive, "--deep").rc == 0
     assert 0.8 < sizes[1] / sizes[0] < 1.25
     assert sizes[2] > 1.3 * sizes[1]
-    assert run_cli("report", archive, "--against", source, "--json").json["quality"]["mean_psnr"] > 20
+    assert invoke("report", archive, "--against", source, "--json").json["quality"]["mean_psnr"] > 20
     for number, more in enumerate(((), ("--reference",))):  # the independent decoder reads steps of any kind
-        assert run_cli("unpack", archive, tmp_path / f"{number}.npy", *more).rc == 0
+        assert invoke("unpack", archive, tmp_path / f"{number}.npy", *more).rc == 0
     assert np.array_equal(np.load(tmp_path / "0.npy"), np.load(tmp_path / "1.npy"))
 
 

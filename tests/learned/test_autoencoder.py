@@ -15,9 +15,12 @@ from batchcodec.entropy.codes import ENTROPY_CODERS
 from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
 from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.data import load_images
+from batchcodec.preprocess import Preprocess
 from batchcodec.testing import check_codec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
+BENCHMARK_MODELS = Path(__file__).parents[2] / "benchmarks" / "models"
 SIZES = [(1, 1), (28, 28), (65, 33), (8, 8), (7, 200)]
 
 
@@ -204,19 +207,27 @@ def test_automatic_bits_keep_to_their_average(gray_model: bytes) -> None:
     assert not AutoencoderCodec(model=gray_model, bits="auto:0")._cells.bits.any()
 
 
-def test_automatic_bits_go_where_they_serve(gray_model: bytes, gray_32: list[Pixels]) -> None:
-    """A channel that the decoder does not look at gets none; and images come out better than with bits alike."""
+def test_automatic_bits_do_not_go_where_they_do_not_serve(gray_model: bytes) -> None:
+    """A channel that the decoder does not look at gets none."""
     tensors, document = model_file.parse(gray_model)
     tensors["decoder.0.0.weight"] = tensors["decoder.0.0.weight"].copy()
     tensors["decoder.0.0.weight"][:, 2] = 0
     deaf = AutoencoderCodec(model=model_file.dump(tensors, document), entropy="none", bits="auto:2")._cells.bits
     assert deaf[2] == 0
     assert deaf.sum() == 8
-    images = np.stack(gray_32)
-    alike, auto = (AutoencoderCodec(model=gray_model, entropy="none", bits=bits) for bits in (2, "auto:2"))
-    assert len(auto.encode(images)) == len(alike.encode(images))
+
+
+@pytest.mark.parametrize("entropy", ["none", "rans"])
+@pytest.mark.parametrize("loss", ["mse", "rate2.5"])
+def test_automatic_bits_on_real_images(loss: str, entropy: str, data: Path) -> None:
+    """As many bits in all channels take as many bytes and are far worse; `benchmarks/bits.py` has all of it."""
+    items = load_images(data / "fashion-mnist" / "t10k-images-idx3-ubyte.gz", Preprocess(size=(64, 64)))
+    images = np.stack([items[i] for i in range(0, 10_000, 100)])
+    model = (BENCHMARK_MODELS / f"fashion64-latent12-{loss}.safetensors").read_bytes()
+    alike, auto = (AutoencoderCodec(model=model, entropy=entropy, bits=bits) for bits in (3, "auto:3"))
+    assert len(auto.encode(images)) <= 1.03 * len(alike.encode(images))
     errors = [float(np.square(_decoded(codec, images) - images.astype(float)).mean()) for codec in (auto, alike)]
-    assert errors[0] < errors[1]
+    assert errors[0] < 0.85 * errors[1]
 
 
 def test_automatic_bits_are_the_same_again(gray_model: bytes) -> None:
