@@ -37,6 +37,8 @@ class CodecChoice:
         model: a model file, or the name of a model that `batchcodec.learned.shipped` finds.
         entropy: entropy coder of a codec that has a choice.
         plugins: where codecs are found.
+        bits: precision of a codec that has a choice.
+        bits_map: the same by channel, in a file.
         model_ref: whether archives name their model in place of holding it.
         n_pixels: of the dataset, where it is known; of few of them "auto" does not put weights into the archive.
         fitted: models that were fitted to the dataset, by the channels of the images that they are for.
@@ -50,6 +52,8 @@ class CodecChoice:
         entropy: str | None,
         plugins: Registry,
         *,
+        bits: float | str | None = None,
+        bits_map: Path | None = None,
         model_ref: bool = False,
         n_pixels: int | None = None,
         fitted: dict[int, bytes] | None = None,
@@ -60,8 +64,12 @@ class CodecChoice:
         self._device = device
         self._text = text
         self._model: bytes | None = None
-        self._entropy = entropy
-        self._model_ref = model_ref
+        self._options = {
+            "entropy": entropy,
+            "bits": bits,
+            "bits_map": None if bits_map is None else str(bits_map),
+            "model_ref": model_ref or None,
+        }
         self.n_pixels = n_pixels
         self._few_pixels = n_pixels is not None and n_pixels < FEW_PIXELS and not model_ref
         self._made: dict[tuple[str, bytes | None], Codec] = {}
@@ -72,14 +80,15 @@ class CodecChoice:
         if text == "auto":
             if model is not None:
                 raise OptionError("model", str(model), "a --codec that uses a model, such as hyperprior-1")
-            if entropy is not None:
-                raise OptionError("entropy", entropy, "a --codec that has this choice, such as autoencoder-1")
+            for name in ("entropy", "bits", "bits_map"):
+                if self._options[name] is not None:
+                    allowed = "a --codec that has this choice, such as autoencoder-1"
+                    raise OptionError(name.replace("_", "-"), self._options[name], allowed)
             return
         codec = plugins.codec_class(text.partition(":")[0])
-        if entropy is not None and "entropy" not in codec.options_help:
-            raise OptionError("entropy", entropy, f"none: codec {codec.codec_id} has no such choice")
-        if model_ref and "model_ref" not in codec.options_help:
-            raise OptionError("model-ref", model_ref, f"none: codec {codec.codec_id} has no such choice")
+        for name, value in self._options.items():
+            if value is not None and name not in codec.options_help:
+                raise OptionError(name.replace("_", "-"), value, f"none: codec {codec.codec_id} has no such choice")
         if model is not None:
             if not codec.needs_model:
                 raise OptionError("model", str(model), f"none: codec {codec.codec_id} uses no model")
@@ -92,7 +101,7 @@ class CodecChoice:
         key = (text, model)
         if key not in self._made:
             has = self._plugins.codec_class(text.partition(":")[0]).options_help
-            given = {"model": model, "entropy": self._entropy, "model_ref": self._model_ref or None}
+            given = {"model": model, **self._options}
             more = {name: value for name, value in given.items() if value is not None and (name == "model" or name in has)}
             codec = self._plugins.make_codec(text, **more)
             codec.use_device(self._device)

@@ -57,7 +57,7 @@ from batchcodec.dataset import FormatOptions
 from batchcodec.errors import BatchcodecError
 from batchcodec.fit import parse_time
 from batchcodec.pack import PackOptions, PackStatus, pack
-from batchcodec.registry import registry
+from batchcodec.registry import literal, registry
 from batchcodec.report import text
 from batchcodec.unpack import UnpackOptions, unpack
 from batchcodec.version import __version__
@@ -122,6 +122,13 @@ def _pack(
         ),
     ] = None,
     entropy: Annotated[str | None, typer.Option(help="Entropy coder of a learned codec: none, zstd, huffman or rans.")] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(help="Bits of each latent of a learned codec, 1 to 8, or auto:X for X on average, more where they serve."),
+    ] = None,
+    bits_map: Annotated[
+        Path | None, typer.Option(help="The same by channel: a JSON file with a list of numbers from 0 to 8.")
+    ] = None,
     size: SizeOption = "native",
     resample: ResampleOption = "bicubic",
     aspect: AspectOption = "stretch",
@@ -165,6 +172,8 @@ def _pack(
         codec=codec,
         model=model,
         entropy=entropy,
+        bits=None if bits is None else literal(bits),
+        bits_map=bits_map,
         model_ref=model_ref,
         fit_seconds=None if fit is None else parse_time(fit),
         preprocess=preprocessing(size, resample, aspect, mode),

@@ -85,13 +85,12 @@ def pack(
 
 def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
     """What decides the bytes of an archive besides the images, as `partial` keeps it."""
-    model = None if options.model is None else str(options.model)
-    if options.model is not None and options.model.is_file():
-        model = hashlib.sha256(options.model.read_bytes()).hexdigest()
     return {
         "codec": options.codec,
-        "model": model,
+        "model": _content(options.model),
         "entropy": options.entropy,
+        "bits": options.bits,
+        "bits-map": _content(options.bits_map),
         "model-ref": options.model_ref,
         "fit": options.fit_seconds,
         "preprocess": options.preprocess.to_json(),
@@ -102,6 +101,13 @@ def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
         "number of images": n_items,
         "device": options.device,  # another one may round in another way before latents become integers
     }
+
+
+def _content(path: Path | None) -> str | None:
+    """SHA-256 of a file; the name of what is none."""
+    if path is None or not path.is_file():
+        return None if path is None else str(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _stamp(source: Path) -> tuple[int, int] | None:
@@ -125,6 +131,9 @@ def _choice(
     if options.fit_seconds is not None:
         if options.model_ref:
             raise OptionError("model-ref", True, "no --fit beside it: nobody else has a model that is fitted now")
+        for name, value in (("bits", options.bits), ("bits-map", options.bits_map)):
+            if value is not None:
+                raise OptionError(name, str(value), "no --fit beside it: a fit goes by a quality")
         if earlier := partial.fitted():
             reason, models = earlier
         else:
@@ -145,7 +154,17 @@ def _choice(
         codec = options.codec if models and options.codec != "auto" else "auto"
         n_pixels = None if models else 0
         model = options.model if codec != "auto" else None
-        choice = CodecChoice(codec, model, options.entropy, plugins, n_pixels=n_pixels, fitted=models, device=options.device)
+        choice = CodecChoice(
+            codec,
+            model,
+            options.entropy,
+            plugins,
+            bits=options.bits,
+            bits_map=options.bits_map,
+            n_pixels=n_pixels,
+            fitted=models,
+            device=options.device,
+        )
         return choice, [f"fit chose {reason}"]
     n_pixels = None
     if options.codec == "auto" and not options.model_ref:  # a model that is only named weighs nothing
@@ -155,6 +174,8 @@ def _choice(
         options.model,
         options.entropy,
         plugins,
+        bits=options.bits,
+        bits_map=options.bits_map,
         model_ref=options.model_ref,
         n_pixels=n_pixels,
         device=options.device,

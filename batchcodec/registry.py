@@ -269,11 +269,12 @@ def parse_codec(text: str) -> tuple[str, dict[str, Any]]:
         key = key.strip().replace("-", "_")
         if not key or not equals or key in options:
             raise OptionError("codec", text, "name or name:key=value,key=value with each key once")
-        options[key] = _literal(value.strip())
+        options[key] = literal(value.strip())
     return codec_id, options
 
 
-def _literal(text: str) -> bool | int | float | str:
+def literal(text: str) -> bool | int | float | str:
+    """True, false or the number that a text looks like; else the text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

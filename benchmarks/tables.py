@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import bits_report
 import downstream
 import speed_report
 import torch
@@ -248,6 +249,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "effort": effort,
         "results": all_results,
         "exactness": exactness,
+        "bits": lambda: bits_report.hyperprior(results("bits"), table),
     },
     HERE.parent / "docs" / "performance.md": {
         "roofline": roofline,
@@ -259,6 +261,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "stages": lambda: speed_report.stages(results("throughput")),
         "downstream": trained_from_archives,
     },
+    HERE.parent / "docs" / "codecs" / "autoencoder-1.md": {"bits": lambda: bits_report.autoencoder(results("bits"), table)},
     HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
     HERE.parent / "docs" / "planning.md": {"planned": planned},
     HERE.parent / "docs" / "reports.md": {"report-speed": report_speed},

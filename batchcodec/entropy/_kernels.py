@@ -253,11 +253,11 @@ def huffman_encode(
     return at + 1 if n_pending else at
 
 
-@jit(types.int64(_u8_in, _u16_in, _u16_rows, _u16_rows, _u8_rows, _u16_out))
+@jit(types.int64(_u8_in, _u16_in, _u32_rows, _u16_rows, _u8_rows, _u16_out))
 def huffman_decode(
     data: NDArray[np.uint8],
     index: NDArray[np.uint16],
-    starts: NDArray[np.uint16],
+    starts: NDArray[np.uint32],
     order: NDArray[np.uint16],
     ranked_lengths: NDArray[np.uint8],
     symbols: NDArray[np.uint16],
@@ -267,9 +267,9 @@ def huffman_decode(
     Args:
         data: uint8 [bytes + 3].
         index: uint16 [n].
-        starts: uint16 [T, S], the codes in rising order, left-aligned in 16 bits.
+        starts: uint32 [T, S], the codes in rising order, left-aligned in 16 bits; 2^16 for symbols that are not there.
         order: uint16 [T, S], the symbol of each.
-        ranked_lengths: uint8 [T, S], the length of each.
+        ranked_lengths: uint8 [T, S], the length of each; 0 for symbols that are not there.
         symbols: uint16 [n], output.
     """
     n_tables, n_symbols = starts.shape
@@ -283,7 +283,7 @@ def huffman_decode(
             for length in range(1, 17):
                 long_rank[t, length] = rank
                 while rank < n_symbols and ranked_lengths[t, rank] == length:
-                    first = starts[t, rank] >> (16 - _SHORT_BITS)
+                    first = np.int64(starts[t, rank]) >> (16 - _SHORT_BITS)
                     if length <= _SHORT_BITS:
                         for b in range(first, first + (1 << (_SHORT_BITS - length))):
                             short[t, b] = order[t, rank] * 16 + length - 1

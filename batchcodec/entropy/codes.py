@@ -1,7 +1,8 @@
 """One front for the ways to code a stream of bytes, by name: `none`, `zstd`, `huffman` or `rans`.
 
 - `none`: the n bytes.
-- `zstd`: one zstandard frame of the n bytes, level 19, with its content size; it knows nothing of the tables.
+- `zstd`: one zstandard frame of the n bytes, level 19, with its content size; it knows nothing of the tables. Where a bank has
+  short rows, symbols of different tables have little in common: then a block ends where the table changes.
 - `huffman`: `batchcodec.entropy.huffman`, with the code lengths of the frequencies.
 - `rans`: `batchcodec.entropy.rans`.
 
@@ -11,12 +12,13 @@ The decoder knows n from the index, and the tables; neither is in the data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcodec.entropy import huffman, rans
-from batchcodec.entropy.tables import PRECISION, Integers, check_freqs, check_index, check_stream, cumulative
+from batchcodec.entropy.tables import PRECISION, Integers, check_freqs, check_index, check_present, check_stream, cumulative
 from batchcodec.errors import ModelError, OptionError, PayloadError
 
 ENTROPY_CODERS = ("none", "zstd", "huffman", "rans")
@@ -32,24 +34,22 @@ def pack_symbols(kind: str, symbols: NDArray[np.uint8], index: Integers, freqs: 
         kind: one of `ENTROPY_CODERS`.
         symbols: uint8 [n].
         index: integer [n], the table of each symbol, in 0..T-1.
-        freqs: integer [T, 256], each at least 1, rows that sum to 2^16.
+        freqs: integer [T, 256], rows that sum to 2^16 and may be short (see `tables`).
 
     Raises:
         OptionError: there is no such coder.
-        ModelError: the frequencies are malformed, or an index is out of range.
+        ModelError: the frequencies are malformed, an index is out of range, or a symbol is not in its table.
         ValueError: the stream is not a uint8 and an integer array of one length.
     """
     _check_kind(kind)
     freqs = _check_alphabet(freqs)
     if symbols.dtype != np.uint8:
         raise ValueError(f"symbols: got {symbols.dtype}, expected uint8")
-    check_stream(symbols, index, *freqs.shape)  # for all kinds alike
+    check_present(*check_stream(symbols, index, *freqs.shape), freqs > 0)  # for all kinds alike
     if kind == "none":
         return symbols.tobytes()
     if kind == "zstd":
-        import zstandard  # not needed by the others
-
-        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(symbols.tobytes())
+        return _pack_zstd(symbols, np.flatnonzero(np.diff(index)) + 1 if not freqs.all() else [])
     if kind == "huffman":
         return huffman.encode(symbols, index, huffman.code_lengths(freqs))
     return rans.encode(symbols, index, cumulative(freqs))
@@ -77,7 +77,10 @@ def unpack_symbols(kind: str, data: bytes | memoryview, index: Integers, freqs: 
         return rans.decode(data, index, cumulative(freqs)).astype(np.uint8)
     if len(raw) != n:
         raise PayloadError(f"{kind} data: got {len(raw)} symbols, expected {n}")
-    return np.frombuffer(bytearray(raw), np.uint8)  # a bytearray, so that the result is writable like the others
+    symbols = np.frombuffer(bytearray(raw), np.uint8)  # a bytearray, so that the result is writable like the others
+    if not freqs.all() and not freqs[index, symbols].all():
+        raise PayloadError(f"{kind} data: a symbol that its table does not have")
+    return symbols
 
 
 def most_symbols(kind: str, n_bytes: int, freqs: Integers) -> int:
@@ -99,6 +102,20 @@ def most_symbols(kind: str, n_bytes: int, freqs: Integers) -> int:
     return int(2 * (8 * n_bytes + 64) / bits) + 1
 
 
+def _pack_zstd(symbols: NDArray[np.uint8], ends: Integers | Sequence[int]) -> bytes:
+    """One frame, with a block of its own for what lies between the `ends`."""
+    import zstandard  # not needed by the others
+
+    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True)
+    if not len(ends):
+        return compressor.compress(symbols.tobytes())
+    stream = compressor.compressobj(size=len(symbols))
+    parts = []
+    for part in np.split(symbols, ends):
+        parts += [stream.compress(part.tobytes()), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join([*parts, stream.flush()])
+
+
 def _unpack_zstd(data: bytes | memoryview, n: int) -> bytes:
     """Decompress one frame of exactly n bytes, and never allocate more, whatever the frame claims."""
     import zstandard  # not needed by the others
@@ -113,7 +130,7 @@ def _unpack_zstd(data: bytes | memoryview, n: int) -> bytes:
 
 
 def _check_alphabet(freqs: Integers) -> NDArray[np.uint32]:
-    freqs = check_freqs(freqs)
+    freqs = check_freqs(freqs, short=True)
     if freqs.shape[1] != _ALPHABET:
         raise ModelError(f"frequencies: {freqs.shape[1]} symbols per table, expected {_ALPHABET}")
     return freqs

@@ -14,6 +14,7 @@ taken there, the leaves each add 1 to the length of their symbol; and of the lis
 there are packages among them.
 
 The lengths of a row are at least 1 and sum, as 2^-length, to exactly 1. So a symbol costs at least one bit, however frequent.
+Symbols that a short row does not have take no part in this, and have the length 0.
 
 Codes: the symbols in order of rising length, the lower symbol first among equals, get codes in rising order: the first is all
 zeros, each next one is the code before plus 1, with zeros appended to reach its length.
@@ -30,7 +31,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcodec.entropy.tables import U16, Integers, check_freqs, check_index, check_shape, check_stream
+from batchcodec.entropy.tables import U16, U32, Integers, check_freqs, check_index, check_present, check_shape, check_stream
 from batchcodec.errors import ModelError, PayloadError
 
 MAX_BITS = 16
@@ -38,31 +39,37 @@ _ROWS_AT_ONCE = 64  # bounds the memory of package-merge
 
 
 def code_lengths(freqs: Integers) -> NDArray[np.uint8]:
-    """Code lengths in bits, uint8 [T, S] in 1..16, of `freqs`, integer [T, S].
+    """Code lengths in bits, uint8 [T, S] in 1..16, of `freqs`, integer [T, S]; 0 for symbols that a short row does not have.
 
     Raises:
         ModelError: the frequencies are malformed.
     """
-    freqs = check_freqs(freqs)
-    blocks = [_package_merge(freqs[t : t + _ROWS_AT_ONCE].astype(np.int64)) for t in range(0, len(freqs), _ROWS_AT_ONCE)]
-    return np.concatenate(blocks)
+    freqs = check_freqs(freqs, short=True)
+    sizes = (freqs > 0).sum(axis=1)
+    lengths = np.zeros(freqs.shape, np.uint8)
+    for size in np.unique(sizes).tolist():
+        rows = np.flatnonzero(sizes == size)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
+            lengths[part, :size] = _package_merge(freqs[part, :size].astype(np.int64))
+    return lengths
 
 
 def check_lengths(lengths: Integers) -> NDArray[np.uint8]:
     """The same lengths as C-contiguous uint8 [T, S].
 
     Raises:
-        ModelError: not an integer [T, S], a length outside 1..16, or a row that is no complete prefix code.
+        ModelError: not an integer [T, S], a length outside 0..16, or a row that is no complete prefix code.
     """
     check_shape(lengths, "code lengths", "[T, S]", 0, ModelError)
-    if int(lengths.min()) < 1 or int(lengths.max()) > MAX_BITS:
-        raise ModelError(f"code lengths lie in {lengths.min()}..{lengths.max()}, expected 1..{MAX_BITS}")
-    lengths = lengths.astype(np.uint8)
-    kraft = (1 << (MAX_BITS - lengths.astype(np.int64))).sum(axis=1)
+    if int(lengths.min()) < 0 or int(lengths.max()) > MAX_BITS:
+        raise ModelError(f"code lengths lie in {lengths.min()}..{lengths.max()}, expected 0..{MAX_BITS}")
+    checked = np.ascontiguousarray(lengths.astype(np.uint8))
+    kraft = _widths(checked).sum(axis=1)
     if (kraft != 1 << MAX_BITS).any():
         row = int((kraft != 1 << MAX_BITS).argmax())
         raise ModelError(f"code lengths of table {row} are no complete prefix code", table=row)
-    return np.ascontiguousarray(lengths)
+    return checked
 
 
 def encode(symbols: Integers, index: Integers, lengths: Integers) -> bytes:
@@ -79,13 +86,14 @@ def encode(symbols: Integers, index: Integers, lengths: Integers) -> bytes:
     """
     lengths = check_lengths(lengths)
     symbols, index = check_stream(symbols, index, *lengths.shape)
+    check_present(symbols, index, lengths > 0)
     if not len(symbols):
         return b""
     from batchcodec.entropy import _kernels  # numba is slow to load
 
     order, ranked_lengths, starts = _canonical(lengths)
-    codes = np.empty_like(starts)
-    np.put_along_axis(codes, order, starts >> (MAX_BITS - ranked_lengths), axis=1)
+    codes = np.empty(starts.shape, np.uint16)
+    np.put_along_axis(codes, order, (starts >> (MAX_BITS - ranked_lengths)).astype(np.uint16), axis=1)
     out = np.empty(2 * len(symbols) + 3, np.uint8)
     n_bytes = _kernels.huffman_encode(symbols, index, codes, lengths, out)
     return out[:n_bytes].tobytes()
@@ -151,10 +159,18 @@ def _package_merge(freqs: NDArray[np.int64]) -> NDArray[np.uint8]:
     return lengths
 
 
-def _canonical(lengths: NDArray[np.uint8]) -> tuple[U16, NDArray[np.uint8], U16]:
-    """Symbols in the order of their codes, the lengths in that order, and the codes left-aligned in 16 bits; all [T, S]."""
-    order = np.argsort(lengths, axis=1, kind="stable").astype(np.uint16)
+def _canonical(lengths: NDArray[np.uint8]) -> tuple[U16, NDArray[np.uint8], U32]:
+    """Symbols in the order of their codes, the lengths in that order, and the codes left-aligned in 16 bits; all [T, S].
+
+    Symbols that are not there come last, with length 0 and a code of 2^16, beyond all others.
+    """
+    order = np.argsort(lengths - np.uint8(1), axis=1, kind="stable").astype(np.uint16)  # 0 becomes 255
     ranked = np.take_along_axis(lengths, order.astype(np.int64), axis=1)
-    widths = 1 << (MAX_BITS - ranked.astype(np.int64))
-    starts = (np.cumsum(widths, axis=1) - widths).astype(np.uint16)  # below 2^16: the row's widths sum to 2^16
+    widths = _widths(ranked)
+    starts = (np.cumsum(widths, axis=1) - widths).astype(np.uint32)
     return order, ranked, starts
+
+
+def _widths(lengths: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many of the 2^16 words of 16 bits begin with a code of each length; none with one of length 0."""
+    return np.where(lengths > 0, 1 << (MAX_BITS - lengths.astype(np.int64)), 0)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchcodec.entropy.tables import U16, Integers, check_cdfs, check_index, check_stream
+from batchcodec.entropy.tables import U16, Integers, check_cdfs, check_index, check_present, check_stream
 from batchcodec.errors import PayloadError
 
 _LANES = 2
@@ -51,6 +51,7 @@ def encode(symbols: Integers, index: Integers, cdfs: Integers) -> bytes:
     """
     cdfs = check_cdfs(cdfs)
     symbols, index = check_stream(symbols, index, cdfs.shape[0], cdfs.shape[1] - 1)
+    check_present(symbols, index, cdfs[:, 1:] > cdfs[:, :-1])
     if not len(symbols):
         return b""
     from batchcodec.entropy import _kernels  # numba is slow to load

@@ -82,14 +82,14 @@ def decode_values_reference(
 def code_lengths_reference(freqs: Integers) -> NDArray[np.uint8]:
     """`huffman.code_lengths`: the coin collector's problem, each item with the symbols that it holds."""
     rows: list[list[int]] = []
-    for row in check_freqs(freqs).tolist():
-        leaves = sorted((freq, [symbol]) for symbol, freq in enumerate(row))
+    for row in check_freqs(freqs, short=True).tolist():
+        leaves = sorted((freq, [symbol]) for symbol, freq in enumerate(row) if freq)
         items = leaves
         for _ in range(15):
             packages = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(items[::2], items[1::2], strict=False)]
             items = sorted(leaves + packages, key=lambda item: item[0])
         lengths = [0] * len(row)
-        for _, symbols in items[: 2 * len(row) - 2]:
+        for _, symbols in items[: 2 * len(leaves) - 2]:
             for symbol in symbols:
                 lengths[symbol] += 1
         rows.append(lengths)
@@ -173,7 +173,7 @@ def _decode_words(data: bytes | memoryview, index: U16, cdfs: Sequence[U32]) -> 
 
 def _codes(lengths: list[int]) -> dict[str, int]:
     """Code, as a text of 0 and 1, to symbol."""
-    ranked = sorted((length, symbol) for symbol, length in enumerate(lengths))
+    ranked = sorted((length, symbol) for symbol, length in enumerate(lengths) if length)
     codes = {"0" * ranked[0][0]: ranked[0][1]}
     code = 0
     for (before, _), (length, symbol) in pairwise(ranked):

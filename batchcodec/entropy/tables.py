@@ -7,7 +7,9 @@ codes each symbol (a channel, a context, a Gaussian scale). A bank of T tables o
 - `cdfs`, uint32 [T, S + 1]: the exclusive running sums of `freqs`, so each row rises strictly from 0 to 2^16, and symbol s
   owns the slots cdfs[t, s] <= slot < cdfs[t, s + 1].
 
-Every symbol has a frequency of at least 1, so every stream can be coded, also one that the model did not expect.
+Every symbol has a frequency of at least 1, so every stream can be coded, also one that the model did not expect. Where tables
+of one bank have alphabets of different sizes, the rows of the smaller ones end in zeros (*short* rows; at least two symbols
+are there), and their sums stay at 2^16: those symbols do not exist for that table.
 
 Everything that decides a bit is integer arithmetic: the same counts give the same tables, and so the same bytes, on every
 machine. Only `code_length_bits`, which decides nothing, uses floats.
@@ -92,26 +94,33 @@ def quantise_counts(counts: Integers) -> U32:
 
 
 def cumulative(freqs: Integers) -> U32:
-    """The `cdfs`, uint32 [T, S + 1], of `freqs` [T, S].
+    """The `cdfs`, uint32 [T, S + 1], of `freqs` [T, S], whose rows may be short.
 
     Raises:
         ModelError: the frequencies are malformed.
     """
-    freqs = check_freqs(freqs)
+    freqs = check_freqs(freqs, short=True)
     cdfs = np.zeros((freqs.shape[0], freqs.shape[1] + 1), np.uint32)
     np.cumsum(freqs, axis=1, dtype=np.uint32, out=cdfs[:, 1:])
     return cdfs
 
 
-def check_freqs(freqs: Integers) -> U32:
+def check_freqs(freqs: Integers, *, short: bool = False) -> U32:
     """The same frequencies as C-contiguous, aligned uint32 [T, S].
+
+    Args:
+        freqs: integer [T, S].
+        short: whether rows may end in zeros.
 
     Raises:
         ModelError: not an integer [T, S] within the limits, a frequency below 1, or a row that does not sum to 2^16.
     """
     check_shape(freqs, "frequencies", "[T, S]", 0, ModelError)
-    if int(freqs.min()) < 1 or int(freqs.max()) > TOTAL:  # before the sum, which then cannot wrap
-        raise ModelError(f"frequencies lie in {freqs.min()}..{freqs.max()}, expected 1..{TOTAL}")
+    least = 0 if short else 1
+    if int(freqs.min()) < least or int(freqs.max()) > TOTAL:  # before the sum, which then cannot wrap
+        raise ModelError(f"frequencies lie in {freqs.min()}..{freqs.max()}, expected {least}..{TOTAL}")
+    if short and not (freqs[:, 1].all() and ((freqs[:, :-1] > 0) | (freqs[:, 1:] == 0)).all()):
+        raise ModelError("frequencies: a row with fewer than two symbols, or a zero before others")
     sums = freqs.sum(axis=1, dtype=np.int64)
     if (sums != TOTAL).any():
         row = int((sums != TOTAL).argmax())
@@ -127,7 +136,8 @@ def check_cdfs(cdfs: Integers) -> U32:
     """
     check_shape(cdfs, "cumulative frequencies", "[T, S + 1]", 1, ModelError)
     # A row that starts at 0, ends at 2^16 and rises at every step lies within 0..2^16.
-    bad = (cdfs[:, 0] != 0) | (cdfs[:, -1] != TOTAL) | (cdfs[:, 1:] <= cdfs[:, :-1]).any(axis=1)
+    rises = (cdfs[:, 1:] > cdfs[:, :-1]) | ((cdfs[:, 1:] == TOTAL) & (cdfs[:, :-1] == TOTAL))
+    bad = (cdfs[:, 0] != 0) | (cdfs[:, 1] == TOTAL) | (cdfs[:, -1] != TOTAL) | ~rises.all(axis=1)
     if bad.any():
         row = int(bad.argmax())
         raise ModelError(f"cumulative frequencies of table {row} do not rise strictly from 0 to {TOTAL}", table=row)
@@ -154,6 +164,21 @@ def check_index(index: Integers, n_tables: int) -> U16:
         ModelError: it names a table that is not there.
     """
     return _as_uint16(index, n_tables, "table index")
+
+
+def check_present(symbols: U16, index: U16, present: NDArray[np.bool_]) -> None:
+    """Check that each symbol [n] is one that its table has.
+
+    Args:
+        symbols: within 0..S-1.
+        index: within 0..T-1.
+        present: bool [T, S].
+
+    Raises:
+        ModelError: one is beyond the end of a short row.
+    """
+    if not present.all() and not present[index, symbols].all():
+        raise ModelError("a symbol that its table does not have: the model does not fit")
 
 
 def code_length_bits(symbols: Integers, index: Integers, freqs: Integers) -> float:

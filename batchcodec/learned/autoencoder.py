@@ -5,27 +5,33 @@ Images are continued at their right and bottom edges to multiples of the stride
 [N, C, H/8, W/8], are quantised to uint8 with one range for each channel, and are coded with one static integer table for each
 channel. The range and the tables were fixed at training and travel with the decoder's weights (float16) in the archive.
 
-Payload: the quantised latents in the order [C, N, H/8, W/8], coded by `config["entropy"]` (see `batchcodec.entropy.codes`).
+With `bits` and `bits_map` each channel has a precision of its own, 0 to 8 bits: its levels fall into cells (see `cells`), and
+the config says so.
+
+Payload: the quantised latents (or their cells) in the order [C, N, H/8, W/8], without channels of 0 bits; with entropy `none`
+as `batchcodec.entropy.fields` of the channels' bits, else coded by `batchcodec.entropy.codes`.
 
 The synthesis transform runs in float32, so a sample may differ by 1 between machines: `exact` is false.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from batchcodec.codec import Codec
+from batchcodec.entropy import fields
 from batchcodec.entropy.codes import ENTROPY_CODERS, most_symbols, pack_symbols, unpack_symbols
 from batchcodec.entropy.tables import check_freqs
 from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
-from batchcodec.learned import model_file
+from batchcodec.learned import model_file, precision
 from batchcodec.learned.architecture import Shape
+from batchcodec.learned.cells import MAX_BITS, Cells, rule_of
 from batchcodec.learned.inference import batches, inference
 from batchcodec.learned.quantiser import LEVELS, Quantiser
 from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
@@ -40,16 +46,32 @@ class AutoencoderCodec(Codec):
     Args:
         model: the bytes of a model file; without the encoder's weights it can only decode.
         entropy: none, zstd, huffman or rans.
+        bits: of each latent, 1 to 8, or "auto:X": differing by channel, and no more of them than X in each would take.
+        bits_map: of each channel, 0 to 8: a list, or a JSON file with one.
     """
 
     codec_id = "autoencoder-1"
     summary = "convolutional autoencoder, uint8 latents (Knyazev & Sklyarenko 2025); needs --model"
-    options_help = {"entropy": "none, zstd, huffman or rans (default rans)"}  # noqa: RUF012
+    options_help = {  # noqa: RUF012
+        "entropy": "none, zstd, huffman or rans (default rans)",
+        "bits": "of each latent, 1 to 8, or auto:X for X on average, more where they serve more: --bits (default 8)",
+        "bits_map": "a JSON file with the bits of each latent channel, 0 to 8: --bits-map",
+    }
     needs_model = True
 
-    def __init__(self, *, model: bytes, entropy: str = "rans") -> None:
+    def __init__(
+        self,
+        *,
+        model: bytes,
+        entropy: str = "rans",
+        bits: int | str = MAX_BITS,
+        bits_map: str | Path | Sequence[int] | None = None,
+    ) -> None:
         if entropy not in ENTROPY_CODERS:
             raise OptionError("entropy", entropy, " or ".join(ENTROPY_CODERS))
+        average = precision.average_of(bits)
+        if bits_map is not None and bits != MAX_BITS:
+            raise OptionError("bits-map", str(bits_map), "no bits beside it: the map says all")
         self._entropy = entropy
         self._tensors, document = model_file.parse(model)
         if document.get("codec") != self.codec_id:
@@ -67,6 +89,15 @@ class AutoencoderCodec(Codec):
             raise ModelError(f"the model's tensor {bad[0]!r} has values that are not finite")
         tables = self._tensor("tables", np.uint16, (self._latent, LEVELS))
         self._freqs = check_freqs(tables.astype(np.uint32))
+        if bits_map is not None:
+            chosen = precision.from_map(bits_map, self._latent)
+        elif average is not None:
+            chosen = precision.allotted(self._errors(), precision.costs(self._freqs, entropy), average)
+        else:
+            chosen = np.full(self._latent, bits, np.uint8)
+        self._cells = Cells.of(self._freqs, chosen, rule_of(entropy))
+        self._coded = np.flatnonzero(chosen)  # channels
+        self._coded_freqs = self._cells.freqs[self._coded]
 
     def _tensor(self, name: str, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         tensor = self._tensors.get(name)
@@ -98,8 +129,13 @@ class AutoencoderCodec(Codec):
             )
 
     def get_config(self) -> dict[str, JSON]:
-        """The entropy coder; all else is in the model."""
-        return {"entropy": self._entropy}
+        """The entropy coder, and with it the bits of the channels where they are not all 8; all else is in the model.
+
+        What older versions cannot decode has another key, so that they refuse it.
+        """
+        if (self._cells.bits == MAX_BITS).all():
+            return {"entropy": self._entropy}
+        return {"precision": {"entropy": self._entropy, "bits": self._cells.bits.tolist()}}
 
     def get_model(self) -> bytes:
         """What decoding needs: the decoder's weights, ranges and tables."""
@@ -110,37 +146,69 @@ class AutoencoderCodec(Codec):
     @classmethod
     def restore(cls, config: dict[str, JSON], model: bytes) -> Self:
         """The decoder from what an archive stores."""
-        entropy = config.get("entropy")
+        given = config.get("precision", config)
+        if set(config) not in ({"entropy"}, {"precision"}) or not isinstance(given, dict):
+            raise ModelError(f"the codec's config has {sorted(config)}, expected 'entropy', or 'precision' with it")
+        entropy, bits = given.get("entropy"), given.get("bits")
         if entropy not in ENTROPY_CODERS:
             raise ModelError(f"unknown entropy coder {entropy!r} in the codec's config")
-        return cls(model=model, entropy=str(entropy))
+        if given is config:
+            return cls(model=model, entropy=str(entropy))
+        if set(given) != {"entropy", "bits"} or not isinstance(bits, list):
+            raise ModelError(f"the precision in the codec's config has {sorted(given)}, expected 'entropy' and 'bits'")
+        try:
+            return cls(model=model, entropy=str(entropy), bits_map=cast("list[int]", bits))
+        except OptionError as exc:
+            raise ModelError(f"the codec's config: {exc}") from exc
 
     def encode(self, images: Pixels) -> bytes:
         """uint8 [N, H, W, C] to a payload."""
         self.check(ImageSpec.of(images[0]))
-        latents = self._quantiser.quantise(self._analysed(images)).transpose(1, 0, 2, 3)  # [C, N, h, w]
-        symbols = np.ascontiguousarray(latents).reshape(-1)
-        return pack_symbols(self._entropy, symbols, self._index(symbols.size), self._freqs)
+        latents = self._cells.numbers_of(self._quantiser.quantise(self._analysed(images))).transpose(1, 0, 2, 3)  # [C, N, h, w]
+        rows = latents[self._coded].reshape(len(self._coded), latents[0].size)
+        if self._entropy == "none" or not len(rows):
+            return fields.pack(rows, self._cells.bits[self._coded])
+        return pack_symbols(self._entropy, rows.reshape(-1), self._index(rows.shape[1]), self._coded_freqs)
 
     def decode(self, payload: bytes, spec: GroupSpec, items: Sequence[int] | None = None) -> Pixels:
         """A payload to uint8 [N, H, W, C]; the network runs for the asked items only."""
         self.check(spec.image)
         stride = self._shape.stride
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
-        shape = (self._latent, spec.n_items, height, width)
-        n_symbols = math.prod(shape)
-        if n_symbols > most_symbols(self._entropy, len(payload), self._freqs):
-            raise PayloadError(f"autoencoder-1: {len(payload)} bytes cannot hold the {n_symbols} latents of {spec.shape}")
-        symbols = unpack_symbols(self._entropy, payload, self._index(n_symbols), self._freqs)
-        latents = symbols.reshape(shape).transpose(1, 0, 2, 3)  # [N, C, h, w]
+        rows = self._read(payload, spec.n_items * height * width, spec)
+        latents = np.zeros((self._latent, spec.n_items, height, width), np.uint8)
+        latents[self._coded] = rows.reshape(-1, *latents.shape[1:])
+        latents = latents.transpose(1, 0, 2, 3)  # [N, C, h, w]
         if items is not None:
             latents = latents[list(items)]
-        decoded: Pixels = self._synthesised(latents)[:, : spec.image.height, : spec.image.width]
+        decoded: Pixels = self._synthesised(self._cells.values_of(latents))[:, : spec.image.height, : spec.image.width]
         return np.ascontiguousarray(decoded)
 
-    def _index(self, n_symbols: int) -> npt.NDArray[np.uint16]:
-        """The table of each symbol: its channel."""
-        return np.repeat(np.arange(self._latent, dtype=np.uint16), n_symbols // self._latent)
+    def _read(self, payload: bytes, n_each: int, spec: GroupSpec) -> npt.NDArray[np.uint8]:
+        """The numbers of all coded channels, uint8 [C, n_each]; nothing is allocated that the payload cannot hold."""
+        if self._entropy == "none" or not len(self._coded):
+            return fields.unpack(payload, self._cells.bits[self._coded], n_each)
+        n_symbols = len(self._coded) * n_each
+        if n_symbols > most_symbols(self._entropy, len(payload), self._coded_freqs):
+            raise PayloadError(f"autoencoder-1: {len(payload)} bytes cannot hold the {n_symbols} latents of {spec.shape}")
+        return unpack_symbols(self._entropy, payload, self._index(n_each), self._coded_freqs).reshape(-1, n_each)
+
+    def _index(self, n_each: int) -> npt.NDArray[np.uint16]:
+        """The table of each symbol: its place among the coded channels."""
+        return np.repeat(np.arange(len(self._coded), dtype=np.uint16), n_each)
+
+    def _errors(self) -> npt.NDArray[np.float64]:
+        """What 0 to 8 bits in each channel add to the error of an image, [C, 9], on latents that the tables give."""
+        import torch
+
+        def synthesis(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            x = self._network.decoder(torch.from_numpy(y).contiguous(memory_format=torch.channels_last))
+            gray_levels: npt.NDArray[np.float32] = (x * 255).numpy()
+            return gray_levels
+
+        levels = precision.drawn(self._freqs)
+        with inference():
+            return precision.errors(synthesis, self._quantiser, self._freqs, levels, rule_of(self._entropy))
 
     @cached_property
     def _network(self) -> Autoencoder:
@@ -175,8 +243,8 @@ class AutoencoderCodec(Codec):
                 parts.append(y.contiguous().numpy())
         return np.concatenate(parts)
 
-    def _synthesised(self, latents: npt.NDArray[np.uint8]) -> Pixels:
-        """uint8 [N, h * stride, w * stride, C] of quantised latents [N, C, h, w]."""
+    def _synthesised(self, latents: npt.NDArray[np.float32]) -> Pixels:
+        """uint8 [N, h * stride, w * stride, C] of latents [N, C, h, w] in levels."""
         import torch
 
         stride = self._shape.stride

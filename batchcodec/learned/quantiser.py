@@ -45,6 +45,6 @@ class Quantiser:
         levels: npt.NDArray[np.uint8] = np.clip(np.rint((y - low) / step), 0, LEVELS - 1).astype(np.uint8)
         return levels
 
-    def dequantise(self, q: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 latents [N, C, h, w] back to float32."""
+    def dequantise(self, q: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
+        """uint8 latents [N, C, h, w], or float32 values between them, back to float32."""
         return (self.low[:, None, None] + q.astype(np.float32) * self.step[:, None, None]).astype(np.float32)

@@ -28,6 +28,8 @@ class PackOptions:
         model_ref: the archive names its model by hash and name in place of holding it.
         fit_seconds: how long `hyperprior-1` is fitted to the dataset first; see `batchcodec.fit`.
         entropy: entropy coder of a codec that has a choice.
+        bits: precision of a codec that has a choice, such as 4 or "auto:4.5"; see `autoencoder-1`.
+        bits_map: a JSON file with the precision of each channel.
         preprocess: size and mode.
         group_items: images of a full group; by default about a million pixels.
         parity: part of the archive's blocks that may be lost and restored by `repair`, up to 0.25; see `archive.parity`.
@@ -44,6 +46,8 @@ class PackOptions:
     codec: str = "auto"
     model: Path | None = None
     entropy: str | None = None
+    bits: float | str | None = None
+    bits_map: Path | None = None
     model_ref: bool = False
     fit_seconds: float | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)

@@ -48,6 +48,9 @@ def read_autoencoder(data: bytes) -> None:
     channels, latent = codec._n_channels, codec._latent
     pixels = codec.decode(bytes(latent), GroupSpec(1, ImageSpec(5, 8, channels)))
     assert pixels.shape == (1, 5, 8, channels)
+    bits = [c % 9 for c in range(latent)]
+    fewer = AutoencoderCodec.restore({"precision": {"entropy": "none", "bits": bits}}, data)
+    assert fewer.decode(bytes(-(-sum(bits) // 8)), GroupSpec(1, ImageSpec(5, 8, channels))).shape == pixels.shape
     assert AutoencoderCodec.restore(codec.get_config(), codec.get_model()).get_model() == codec.get_model()
 
 
@@ -61,32 +64,43 @@ AUTOENCODER = Target(
 )
 
 
+PRECISIONS = ([8, 8], [3, 0], [1, 6], [0, 0])
+"""Bits of the two channels."""
+
+
 @cache
-def _autoencoders() -> dict[str, AutoencoderCodec]:
-    return {kind: AutoencoderCodec(model=stored("autoencoder_model"), entropy=kind) for kind in ENTROPY_CODERS}
+def _autoencoder(kind: str, precision: int) -> AutoencoderCodec:
+    return AutoencoderCodec(model=stored("autoencoder_model"), entropy=kind, bits_map=PRECISIONS[precision])
 
 
 def read_autoencoder_payload(data: bytes) -> None:
-    """Byte 0 chooses the entropy coder, bytes 1 to 6 the group, up to one far larger than the payload."""
+    """Byte 0 chooses the entropy coder and bits, bytes 1 to 6 the group, up to one far larger than the payload."""
     head = np.frombuffer(data[1:7].ljust(6, b"\0"), "<u2").tolist()
     spec = GroupSpec(1 + head[0] % 2048, ImageSpec(1 + head[1], 1 + head[2], 1))
     if spec.n_bytes > 1 << 20:  # what `wire` would have refused, see `SMALL_LIMITS`
         return
-    codec = _autoencoders()[ENTROPY_CODERS[(data + b"\0")[0] % 4]]
+    precision, kind = divmod((data + b"\0")[0] % 16, 4)
+    codec = _autoencoder(ENTROPY_CODERS[kind], precision)
     assert codec.decode(data[7:], spec).shape == spec.shape
 
 
 def _autoencoder_payloads() -> Iterable[bytes]:
+    from batchcodec.entropy import fields
     from batchcodec.entropy.codes import pack_symbols
 
-    freqs = np.asarray(_autoencoders()["rans"]._freqs)
-    for i, kind in enumerate(ENTROPY_CODERS):
+    for i in range(4 * len(PRECISIONS)):
+        precision, kind = divmod(i, 4)
+        codec = _autoencoder(ENTROPY_CODERS[kind], precision)
         for n, height, width in ((1, 8, 8), (3, 9, 20)):
             size = n * -(-height // 8) * -(-width // 8)
-            symbols = np.arange(2 * size, dtype=np.uint8)
-            index = np.repeat(np.arange(2), size)
+            n_cells = (codec._coded_freqs > 0).sum(axis=1)
+            rows = (np.arange(len(n_cells) * size).reshape(-1, size) % n_cells[:, None]).astype(np.uint8)
             head = np.array([n - 1, height - 1, width - 1], "<u2").tobytes()
-            yield bytes([i]) + head + pack_symbols(kind, symbols, index, freqs)
+            if kind == 0 or not len(rows):
+                payload = fields.pack(rows, codec._cells.bits[codec._coded])
+            else:
+                payload = pack_symbols(ENTROPY_CODERS[kind], rows.reshape(-1), codec._index(size), codec._coded_freqs)
+            yield bytes([i]) + head + payload
 
 
 AUTOENCODER_PAYLOAD = Target(

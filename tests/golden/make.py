@@ -145,8 +145,8 @@ def jpeg(path: Path) -> None:
     write(path, [("jpeg:quality=80", gray), ("jpeg:quality=80,mosaic=true", [(3, Item("3.jpg", picture(3, 16, 24)))])])
 
 
-def learned(path: Path) -> None:
-    """A MODEL block: `autoencoder-1` with random weights and each of its entropy coders."""
+def small_autoencoder() -> bytes:
+    """A model of `autoencoder-1` with random weights."""
     rng = np.random.default_rng(7)
     config = {"channels": 1, "latent": 2, "widths": [4, 3, 2]}
     shapes = {
@@ -160,14 +160,38 @@ def learned(path: Path) -> None:
         tensors[f"{name}.bias"] = rng.normal(0, 0.5, shape[1 if transposed else 0]).astype(np.float16)
     tensors["quantiser.low"], tensors["quantiser.step"] = np.full(2, -4, np.float32), np.full(2, 1 / 32, np.float32)
     tensors["tables"] = quantise_counts(rng.integers(0, 100, (2, 256))).astype(np.uint16)
-    model = model_file.dump(tensors, {"codec": "autoencoder-1", "config": config})
+    return model_file.dump(tensors, {"codec": "autoencoder-1", "config": config})
+
+
+def learned(path: Path) -> None:
+    """A MODEL block: `autoencoder-1` with random weights and each of its entropy coders."""
     source = path.with_suffix(".npy")
     np.save(source, np.stack([picture(i, 20, 12)[:, :, 0] for i in range(3)]))
     made = path.with_suffix(".safetensors")
-    made.write_bytes(model)
+    made.write_bytes(small_autoencoder())
     pack(source, path, PackOptions(codec="autoencoder-1:entropy=huffman", model=made, group_items=2, workers=1))
     source.unlink()
     made.unlink()
+
+
+def bits(path: Path) -> None:
+    """`autoencoder-1` with fewer bits: each entropy coder, channels alike, differing, and without any."""
+    with tempfile.TemporaryDirectory() as folder:
+        maps = {name: Path(folder, name) for name in ("3-6", "8-0", "0-0")}
+        for name, file in maps.items():
+            file.write_text(json.dumps([int(n) for n in name.split("-")]))
+        options = [
+            *(f"entropy={entropy},bits-map={maps['3-6']}" for entropy in ("none", "zstd", "huffman", "rans")),
+            "entropy=none,bits=5",
+            "entropy=rans,bits=2",
+            f"entropy=huffman,bits-map={maps['8-0']}",
+            f"entropy=zstd,bits-map={maps['0-0']}",
+        ]
+        groups = [
+            (f"autoencoder-1:{text}@small", [(2 * n + i, Item(f"{n}/{i}.png", picture(2 * n + i, 20, 12))) for i in range(2)])
+            for n, text in enumerate(options)
+        ]
+        write(path, groups, small=small_autoencoder())
 
 
 def hyperprior(path: Path) -> None:
@@ -333,6 +357,7 @@ ALL = {
     "skipped": skipped,
     "jpeg": jpeg,
     "learned": learned,
+    "bits": bits,
     "hyperprior": hyperprior,
     "balle2017": balle2017,
     "comcnn": comcnn,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from batchcodec.entropy.codes import ENTROPY_CODERS
 from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
 from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
+from batchcodec.learned.data import load_images
+from batchcodec.preprocess import Preprocess
 from batchcodec.testing import check_codec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
+BENCHMARK_MODELS = Path(__file__).parents[2] / "benchmarks" / "models"
 SIZES = [(1, 1), (28, 28), (65, 33), (8, 8), (7, 200)]
 
 
@@ -129,6 +135,161 @@ def test_bad_options(gray_model: bytes) -> None:
         AutoencoderCodec.restore({"entropy": "lzma"}, gray_model)
     with pytest.raises(ModelError):
         AutoencoderCodec.restore({}, gray_model)
+
+
+# ---- bits of channels
+
+
+@given(bits=st.lists(st.integers(0, 8), min_size=4, max_size=4), entropy=st.sampled_from(ENTROPY_CODERS))
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bits_round_trip(bits: list[int], entropy: str, gray_model: bytes) -> None:
+    """What comes back is what the decoder makes of the nearest that the cells have, whatever coder it went through."""
+    images = _images(17, 24)
+    codec = AutoencoderCodec(model=gray_model, entropy=entropy, bits_map=bits)
+    payload = codec.encode(images)
+    restored = AutoencoderCodec.restore(codec.get_config(), codec.get_model())
+    decoded = restored.decode(payload, GroupSpec.of(images))
+    cells, quantiser = codec._cells, codec._quantiser
+    latents = cells.values_of(cells.numbers_of(quantiser.quantise(codec._analysed(images))))
+    np.testing.assert_array_equal(decoded, codec._synthesised(latents)[:, :17, :24])
+    if entropy == "none":
+        assert len(payload) == -(-sum(bits) * 3 * 3 * 3 // 8)
+    if not any(bits):
+        assert payload == b""
+
+
+@pytest.mark.parametrize("entropy", ENTROPY_CODERS)
+@pytest.mark.parametrize("options", [{"bits": 3}, {"bits": "auto:2.5"}, {"bits_map": [0, 5, 8, 1]}], ids=str)
+def test_bits_conform(options: dict[str, Any], entropy: str, gray_model: bytes) -> None:
+    check_codec(AutoencoderCodec(model=gray_model, entropy=entropy, **options), _images(28, 28), n_damaged=6)
+
+
+@pytest.mark.parametrize("entropy", ENTROPY_CODERS)
+def test_no_bits_at_all(entropy: str, gray_model: bytes) -> None:
+    """All images are one, and a payload has no bytes."""
+    images = _images(28, 28)
+    codec = AutoencoderCodec(model=gray_model, entropy=entropy, bits_map=[0] * 4)
+    check_codec(codec, images, n_damaged=0)
+    decoded = _decoded(codec, images)
+    assert codec.encode(images) == b""
+    assert (decoded == decoded[:1]).all()
+    with pytest.raises(PayloadError, match="got 1 bytes"):
+        codec.decode(b"\0", GroupSpec.of(images))
+
+
+@pytest.mark.parametrize("entropy", ENTROPY_CODERS)
+def test_eight_bits_are_what_there_always_was(entropy: str, gray_model: bytes) -> None:
+    images = _images(28, 28)
+    codec = AutoencoderCodec(model=gray_model, entropy=entropy)
+    for options in ({"bits": 8}, {"bits_map": [8] * 4}):
+        other = AutoencoderCodec(model=gray_model, entropy=entropy, **options)
+        assert other.get_config() == codec.get_config() == {"entropy": entropy}
+        assert other.encode(images) == codec.encode(images)
+
+
+def test_fewer_bits_are_smaller_and_further_off(gray_model: bytes, gray_32: list[Pixels]) -> None:
+    images = np.stack(gray_32)
+    for entropy in ENTROPY_CODERS:
+        sizes, errors = [], []
+        for bits in (1, 2, 4, 6, 8):
+            codec = AutoencoderCodec(model=gray_model, entropy=entropy, bits=bits)
+            sizes.append(len(codec.encode(images)))
+            errors.append(float(np.square(_decoded(codec, images) - images.astype(float)).mean()))
+        assert sizes == sorted(sizes)
+        assert errors[0] > errors[1] > 1.05 * errors[4]
+
+
+def test_automatic_bits_keep_to_their_average(gray_model: bytes) -> None:
+    for average in (0, 0.5, 2, 2.75):
+        assert AutoencoderCodec(model=gray_model, entropy="none", bits=f"auto:{average}")._cells.bits.mean() == average
+    for average in (4.5, 8):  # levels that this model never uses need no bits
+        assert 3 <= AutoencoderCodec(model=gray_model, entropy="none", bits=f"auto:{average}")._cells.bits.mean() <= average
+    assert not AutoencoderCodec(model=gray_model, bits="auto:0")._cells.bits.any()
+
+
+def test_automatic_bits_do_not_go_where_they_do_not_serve(gray_model: bytes) -> None:
+    """A channel that the decoder does not look at gets none."""
+    tensors, document = model_file.parse(gray_model)
+    tensors["decoder.0.0.weight"] = tensors["decoder.0.0.weight"].copy()
+    tensors["decoder.0.0.weight"][:, 2] = 0
+    deaf = AutoencoderCodec(model=model_file.dump(tensors, document), entropy="none", bits="auto:2")._cells.bits
+    assert deaf[2] == 0
+    assert deaf.sum() == 8
+
+
+@pytest.mark.parametrize("entropy", ["none", "rans"])
+@pytest.mark.parametrize("loss", ["mse", "rate2.5"])
+def test_automatic_bits_on_real_images(loss: str, entropy: str, data: Path) -> None:
+    """As many bits in all channels take as many bytes and are far worse; `benchmarks/bits.py` has all of it."""
+    items = load_images(data / "fashion-mnist" / "t10k-images-idx3-ubyte.gz", Preprocess(size=(64, 64)))
+    images = np.stack([items[i] for i in range(0, 10_000, 100)])
+    model = (BENCHMARK_MODELS / f"fashion64-latent12-{loss}.safetensors").read_bytes()
+    alike, auto = (AutoencoderCodec(model=model, entropy=entropy, bits=bits) for bits in (3, "auto:3"))
+    assert len(auto.encode(images)) <= 1.03 * len(alike.encode(images))
+    errors = [float(np.square(_decoded(codec, images) - images.astype(float)).mean()) for codec in (auto, alike)]
+    assert errors[0] < 0.85 * errors[1]
+
+
+def test_automatic_bits_are_the_same_again(gray_model: bytes) -> None:
+    """Also for the model that an archive holds."""
+    first, again = (AutoencoderCodec(model=gray_model, bits="auto:4.5") for _ in range(2))
+    stored = AutoencoderCodec(model=first.get_model(), bits="auto:4.5")
+    assert first.get_config() == again.get_config() == stored.get_config()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"bits": 0}, "bits"),
+        ({"bits": "auto:9"}, "bits"),
+        ({"bits_map": [8, 8, 8]}, "bits-map"),
+        ({"bits_map": [8, 8, 8, 9]}, "bits-map"),
+        ({"bits_map": "no such file"}, "bits-map"),
+        ({"bits_map": [8] * 4, "bits": 4}, "bits-map"),
+    ],
+    ids=str,
+)
+def test_bad_bits(options: dict[str, Any], name: str, gray_model: bytes) -> None:
+    with pytest.raises(OptionError, match=f"option {name}: got"):
+        AutoencoderCodec(model=gray_model, **options)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"precision": {"entropy": "none", "bits": [8, 8, 8]}},
+        {"precision": {"entropy": "none", "bits": [8, 8, 8, 9]}},
+        {"precision": {"entropy": "none", "bits": [8, 8, 8, -1]}},
+        {"precision": {"entropy": "none", "bits": [8, 8, 8, True]}},
+        {"precision": {"entropy": "none", "bits": [8, 8, 8, 4.0]}},
+        {"precision": {"entropy": "none", "bits": "bits.json"}},
+        {"precision": {"entropy": "none", "bits": 4}},
+        {"precision": {"entropy": "none"}},
+        {"precision": {"entropy": "lzma", "bits": [4] * 4}},
+        {"precision": {"bits": [4] * 4}},
+        {"precision": {"entropy": "none", "bits": [4] * 4, "more": 1}},
+        {"precision": []},
+        {"entropy": "none", "precision": {"entropy": "none", "bits": [4] * 4}},
+        {"entropy": "none", "more": 1},
+    ],
+    ids=str,
+)
+def test_configs_that_are_none(config: dict[str, Any], gray_model: bytes) -> None:
+    with pytest.raises(ModelError):
+        AutoencoderCodec.restore(config, gray_model)
+
+
+def test_versions_that_know_no_precision_refuse_it(gray_model: bytes) -> None:
+    """They look at the entropy coder alone."""
+    assert "entropy" not in AutoencoderCodec(model=gray_model, bits=4).get_config()
+
+
+def test_fields_of_another_length_are_refused(gray_model: bytes) -> None:
+    codec, images = AutoencoderCodec(model=gray_model, entropy="none", bits=3), _images(16, 16)
+    payload = codec.encode(images)
+    for bad in (payload[:-1], payload + b"\0", b"", payload * 2):
+        with pytest.raises(PayloadError, match="fields of 4 rows"):
+            codec.decode(bad, GroupSpec.of(images))
 
 
 @pytest.mark.parametrize("entropy", ENTROPY_CODERS)

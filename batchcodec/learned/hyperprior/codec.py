@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -56,6 +57,9 @@ class HyperpriorCodec(Codec):
         tune: "psnr" lets the quality of an image differ from `quality` where that raises the mean PSNR at the same size;
             "mse" gives all images the same, which is best for the mean squared error of all of them together.
         model_ref: the archive names its model by SHA-256 and does not hold it; reading finds it with `shipped`.
+        bits: in place of a quality: so many bits of each latent on average, or "auto:X": of X, with the quantiser step of each
+            channel chosen anew; see `precision`.
+        bits_map: in place of a quality: bits of each latent channel, a list, or a JSON file with one.
     """
 
     codec_id = "hyperprior-1"
@@ -64,6 +68,8 @@ class HyperpriorCodec(Codec):
         "quality": "1 to 100 (default 55)",
         "effort": "1 (fast) to 9 (small) (default 2)",
         "tune": "psnr (mean of the images' PSNR) or mse (of all images together) (default psnr)",
+        "bits": "in place of quality: of a latent on average, or auto:X with steps chosen for X: --bits",
+        "bits_map": "in place of quality: a JSON file with the bits of each latent channel: --bits-map",
         "model_ref": "true names the model in the archive and leaves it out: --model-ref (default false)",
     }
     channels = (1, 2, 3, 4)
@@ -77,6 +83,8 @@ class HyperpriorCodec(Codec):
         effort: int = DEFAULT_EFFORT,
         tune: str = "psnr",
         model_ref: bool = False,
+        bits: float | str | None = None,
+        bits_map: str | Path | Sequence[float] | None = None,
     ) -> None:
         if type(quality) is not int or not 1 <= quality <= 100:
             raise OptionError("quality", quality, "a whole number from 1 to 100")
@@ -86,10 +94,12 @@ class HyperpriorCodec(Codec):
             raise OptionError("tune", tune, " or ".join(TUNES))
         if type(model_ref) is not bool:
             raise OptionError("model_ref", model_ref, "true or false")
+        self._n_channels, self._name = _channels_and_name(model)
+        if bits is not None or bits_map is not None:
+            model, quality = _with_bits(model, quality, bits, bits_map, model_ref)
         self._quality, self._effort, self._tune, self._by_reference = quality, effort, tune, model_ref
         self._blob = model
         self._device = "cpu"
-        self._n_channels, self._name = _channels_and_name(model)
 
     @cached_property
     def _model(self) -> LoadedModel:
@@ -251,6 +261,24 @@ def model_reference(config: Mapping[str, JSON]) -> tuple[str, str] | None:
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(name, str):
         raise ModelError("the codec's config does not name its model by a SHA-256 and a name")
     return sha256, name[:MAX_NAME]
+
+
+def _with_bits(
+    model: bytes, quality: int, bits: float | str | None, bits_map: str | Path | Sequence[float] | None, model_ref: bool
+) -> tuple[bytes, int]:
+    """The model and the quality that the options of bits ask for."""
+    from batchcodec.learned.hyperprior import precision
+
+    name, value = ("bits", bits) if bits is not None else ("bits-map", str(bits_map)[:100])
+    if bits is not None:
+        precision.check_bits(bits)
+    if bits is not None and bits_map is not None:
+        raise OptionError("bits-map", str(bits_map)[:100], "no bits beside it: the map says all")
+    if quality != DEFAULT_QUALITY:
+        raise OptionError(name, value, "no quality beside it: bits choose one")
+    if model_ref and not isinstance(bits, int | float):
+        raise OptionError(name, value, "no model-ref beside it: the archive's model gets steps of its own")
+    return precision.chosen(model, bits, bits_map)
 
 
 def _channels_and_name(blob: bytes) -> tuple[int, str]:
