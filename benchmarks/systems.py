@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,18 +31,14 @@ from pathlib import Path
 from typing import Any
 
 import eurosat
-import numpy as np
 import rates
-from rates import Dataset, Point, bd_rate, bytes_at, from_arrays, line, measure, table, with_json, write_json
+from rates import Dataset, from_arrays, line, measure, table, with_json, write_json
+from systems_report import GAINS, TITLES, draw, gains, head, load, rows_of, show
 
 import batchcodec
 
 MODELS = Path(__file__).with_name("models")
 SHIPPED = Path(batchcodec.__file__).parent / "models"
-ANCHOR = "jpeg"
-TARGETS = {"fashion": 30.75, "kodak": 30.0, "eurosat": 32.0}
-"""dB at which bytes are compared."""
-TITLES = {"fashion": "Fashion-MNIST, 64x64 gray", "kodak": "Kodak, 768x512 RGB", "eurosat": "EuroSAT, 64x64 RGB"}
 
 JPEG = (5, 10, 15, 20, 30, 45, 60, 75, 88, 95)
 WEBP = (1, 10, 25, 45, 65, 80, 92)
@@ -51,7 +46,7 @@ AVIF = (10, 20, 30, 45, 60, 72, 84)
 JXL = (5, 15, 30, 50, 70, 85, 92)
 JPEG2000 = (24, 27, 30, 33, 36, 40)
 LEARNED = (1, 20, 40, 60, 80, 100)
-COMPACT = (8, 15, 25, 40, 60, 80, 92)
+COMPACT = (8, 20, 40, 65, 90)
 
 
 @dataclass(frozen=True)
@@ -144,106 +139,6 @@ def measured(dataset: Dataset, family: Family, workers: int) -> dict[str, Any]:
     return {"models": sorted({about(model) or "" for _, model in family.points} - {""}), "points": points}
 
 
-# ---- what is shown
-
-
-def at(points: Sequence[Point], target: float) -> tuple[float | None, float | None]:
-    """Bytes per image and MS-SSIM at a mean PSNR."""
-    rows = sorted((p.mean_psnr, p.mean_ms_ssim or 0) for p in points)
-    n_bytes = bytes_at(points, target)
-    decibels, similarity = np.array(rows).T
-    return n_bytes, None if n_bytes is None else float(np.interp(target, decibels, similarity))
-
-
-def rows_of(name: str, found: dict[str, Any]) -> list[list[str]]:
-    """The table of a set, best curves first."""
-    anchor = found[ANCHOR]["points"]
-    rows = []
-    for family, kept in found.items():
-        points = kept["points"]
-        n = sum(p.n_items for p in points)
-        rate = bd_rate(anchor, points) if len(points) > 1 else None
-        n_bytes, similarity = at(points, TARGETS[name])
-        low, high = (end(p.mean_psnr for p in points) for end in (min, max))
-        row = [
-            family,
-            "" if rate is None else f"{rate:+.1f} %",
-            "" if n_bytes is None else f"{n_bytes:,.1f}",
-            "" if similarity is None else f"{similarity:.4f}",
-            f"{low:.2f} to {high:.2f}" if low < high else "lossless" if low > 90 else f"{low:.2f}",
-            f"{min(p.bytes_per_item for p in points):,.1f}"
-            + (f" to {max(p.bytes_per_item for p in points):,.1f}" if low < high else ""),
-            f"{max(p.weight_bytes for p in points):,}" if points[0].weight_bytes else "",
-            f"{1000 * sum(p.encode_seconds for p in points) / n:.2f}",
-            f"{1000 * sum(p.decode_seconds for p in points) / n:.2f}",
-        ]
-        rows.append((0 if rate is None else -1, rate or 0, row))
-    return [row for _, _, row in sorted(rows, key=lambda r: r[:2])]
-
-
-def head(name: str) -> list[str]:
-    target = TARGETS[name]
-    return [
-        "system",
-        "BD-rate to JPEG files",
-        f"bytes at {target:g} dB",
-        f"MS-SSIM at {target:g} dB",
-        "dB",
-        "bytes per image",
-        "weights, bytes",
-        "encode, ms",
-        "decode, ms",
-    ]
-
-
-def draw(content: dict[str, Any], path: Path) -> None:
-    """A panel for each set: mean PSNR over bits per pixel."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(content), figsize=(7 * len(content), 7), layout="constrained", squeeze=False)
-    colours = {"jpeg": "tab:gray", "webp": "tab:green", "avif": "tab:blue", "jxl": "tab:purple", "jpeg2000": "tab:brown"}
-    own = {"hyperprior": "tab:red", "balle2017": "tab:orange", "autoencoder, rate, rans": "tab:pink"}
-    for axis, (name, found) in zip(axes[0], content.items(), strict=True):
-        for family, kept in found.items():
-            points = sorted(kept["points"], key=lambda p: p.bits_per_pixel)
-            if points[0].mean_psnr > 60:
-                continue
-            kind, _, base = family.rpartition(" over ")
-            codec = base.removesuffix(" mosaic") or family.removesuffix(" mosaic")
-            style = {"": "-" if family in own else ":" if family.endswith("mosaic") else "--", "comcnn": "-.", "reccnn": "-"}[
-                kind
-            ]
-            axis.plot(
-                [p.bits_per_pixel for p in points],
-                [p.mean_psnr for p in points],
-                style,
-                marker={"comcnn": "v", "reccnn": "^"}.get(kind, "o" if family in own else "."),
-                markersize=5,
-                linewidth=1.8 if family in own else 1.1,
-                color=own.get(family) or colours.get(codec, "black"),
-                label=family,
-            )
-        axis.set(xscale="log", xlabel="bits per pixel, weights not counted (log)", ylabel="mean PSNR, dB", title=TITLES[name])
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
-    figure.savefig(path, dpi=100)
-    print(f"written to {path}")
-
-
-def load(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier runs measured: curves by set and name."""
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
-    for found in content.values():
-        for kept in found.values():
-            kept["points"] = [Point(**row) for row in kept["points"]]
-    return {name: content[name] for name in TITLES if name in content}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=TITLES, action="append", help="one set; may be given again")
@@ -269,16 +164,9 @@ def main() -> None:
                     write_json(args.json, **content)
     content = {name: content[name] for name in TITLES if name in content}
     for name, found in content.items():
-        print(f"\n{TITLES[name]}")
-        cells = [head(name), *rows_of(name, found)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-        for row in cells:
-            print(
-                "  ".join(
-                    cell.ljust(width) if i == 0 else cell.rjust(width)
-                    for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-                )
-            )
+        show(TITLES[name], [head(name), *rows_of(name, found)])
+        if rows := gains(found):
+            show(f"{TITLES[name]}: networks around a codec", [GAINS, *rows])
     if content:
         draw(content, args.json.with_suffix(".png"))
 

@@ -16,6 +16,7 @@ from typing import Any
 import bits_report
 import downstream
 import speed_report
+import systems_report
 import torch
 
 from batchcodec.learned.hyperprior.architecture import PROFILES, profile
@@ -243,6 +244,18 @@ def report_speed() -> str:
     return table(head, rows)
 
 
+def all_systems() -> dict[str, Any]:
+    return systems_report.load(HERE / "results" / "systems.json")
+
+
+def system_tables(name: str) -> Callable[[], str]:
+    return lambda: table(systems_report.head(name), systems_report.rows_of(name, all_systems()[name]))
+
+
+def system_gains() -> str:
+    return table(systems_report.GAINS, systems_report.gains(all_systems()["kodak"]))
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "learned.md": {
         "profiles": profiles,
@@ -262,6 +275,8 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "downstream": trained_from_archives,
     },
     HERE.parent / "docs" / "codecs" / "autoencoder-1.md": {"bits": lambda: bits_report.autoencoder(results("bits"), table)},
+    HERE.parent / "docs" / "codecs" / "comcnn-1.md": {"gains": system_gains},
+    HERE.parent / "docs" / "systems_report.md": {name: system_tables(name) for name in systems_report.TITLES},
     HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
     HERE.parent / "docs" / "planning.md": {"planned": planned},
     HERE.parent / "docs" / "reports.md": {"report-speed": report_speed},
