@@ -2,7 +2,7 @@
 
     python benchmarks/balle.py                        # both, with the models of benchmarks/train_systems.py
     python benchmarks/balle.py --only fashion --images 1000
-    python benchmarks/balle.py --only kodak --photo runs/balle/photo.safetensors
+    python benchmarks/balle.py --only kodak --photo runs/systems/balle-photo.safetensors
 
 The 24 Kodak images, each a group of its own, against JPEG files (4:2:0, optimised tables): BD-rate on mean PSNR, over the range
 that both have, which is printed. The test images of Fashion-MNIST at 64x64 against JPEG files at 30.75 and 35 dB mean PSNR.
@@ -89,7 +89,7 @@ def about(model: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("kodak", "fashion"))
-    parser.add_argument("--photo", type=Path, default=Path("runs/balle/photo.safetensors"))
+    parser.add_argument("--photo", type=Path, default=HERE / "models" / "photo-balle2017.safetensors")
     parser.add_argument("--fashion", type=Path, default=HERE / "models" / "fashion64-balle2017.safetensors")
     parser.add_argument("--images", type=int, help="first images of Fashion-MNIST only")
     parser.add_argument("--qualities", type=numbers, default=QUALITIES)

@@ -67,7 +67,7 @@ def classical(*, mosaics: bool) -> Iterator[Family]:
     yield swept("jpeg", "jpeg:quality={q}", JPEG)
     yield swept("jpeg2000", "jpeg2000:psnr={q}", JPEG2000)
     yield swept("webp", "webp:quality={q}", WEBP)
-    yield swept("avif", "avif:quality={q},speed=4", AVIF)
+    yield swept("avif", "avif:quality={q}", AVIF)
     yield swept("jxl", "jxl:quality={q}", JXL)
     if mosaics:
         yield swept("jpeg mosaic", "jpeg:quality={q},mosaic=true", JPEG)
@@ -95,7 +95,7 @@ def families(name: str) -> Iterator[Family]:
             ("jpeg", "jpeg,quality={q}", COMPACT),
             ("jpeg mosaic", "jpeg,quality={q},mosaic=true", COMPACT),
             ("webp mosaic", "webp,quality={q},mosaic=true", COMPACT),
-            ("avif mosaic", "avif,quality={q},speed=4,mosaic=true", COMPACT),
+            ("avif mosaic", "avif,quality={q},mosaic=true", COMPACT),
         ]
         yield from over("fashion64-comcnn.safetensors", "comcnn", small)
         yield swept("hyperprior", "hyperprior-1:quality={q},effort=2", LEARNED, MODELS / "fashion64-hyperprior.safetensors")
