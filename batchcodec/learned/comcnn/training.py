@@ -145,8 +145,8 @@ class ComcnnTrainer(Trainer[ComcnnSettings]):
                 change = coded(self.coder, compact) - compact
             frozen = {name: parameter.detach() for name, parameter in networks.decoder.named_parameters()}
             plain, residual = functional_call(networks.decoder, frozen, (compact + change,))
-        errors = (squared_error(part, x) for part in (plain, plain + residual))
-        cost = sum((torch.log(error + 1) for error in errors), torch.zeros(len(x))) / 2
+        errors = torch.stack([squared_error(plain, x), squared_error(plain + residual, x)])
+        cost = torch.log(errors + 1).mean(0)
         if self.settings.rate_weight:
             cost = cost + self.settings.rate_weight * torch.log(estimated_bits(compact, self.quality) + 1e-2)
         return cost.mean()
@@ -210,11 +210,11 @@ def estimated_bits(x: Tensor, quality: int) -> Tensor:
     channels, height, width = x.shape[1:]
     steps = torch.full((channels,), STEP_AT_50 * (50 / quality if quality < 50 else 2 - quality / 50))
     if channels == 3:
-        x = torch.einsum("oc,nchw->nohw", _ycc(), x)
+        x = torch.einsum("oc,nchw->nohw", _ycc().to(x.device), x)
         steps[1:] *= CHROMA
     x = x[:, :, : height // BLOCK * BLOCK, : width // BLOCK * BLOCK]
     blocks = x.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)  # [N, C, h/8, w/8, 8, 8]
-    dct = _dct()
+    dct = _dct().to(x.device)
     coefficients = dct @ blocks @ dct.T
     bits = torch.log2(1 + coefficients.abs() / steps.to(x.device)[:, None, None, None, None])
     return bits.flatten(4)[..., 1:].flatten(1).mean(1)
