@@ -56,8 +56,8 @@ SHAPE = ("latent", "width", "depth", "activation", "upsample")
 OWN_OPTIONS = {
     TrainedCodec.autoencoder: (*SHAPE, "norm", "rate-weight", "epochs", "validation"),
     TrainedCodec.balle2017: (*SHAPE, "lambda", "epochs"),
-    TrainedCodec.comcnn: (*SHAPE[1:], "compact", "base", "qualities", "rate-weight", "epochs"),
-    TrainedCodec.hyperprior: ("from", "profile"),
+    TrainedCodec.comcnn: ("from", *SHAPE[1:], "compact", "base", "qualities", "rate-weight", "epochs"),
+    TrainedCodec.hyperprior: ("from", "profile", "ms-ssim"),
 }
 """Options that not all codecs have."""
 
@@ -78,11 +78,18 @@ def train_command(
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the batches.")] = False,
     patience: Annotated[int, typer.Option(min=0, help="End after so many validations that were not better; 0 never does.")] = 0,
     start: Annotated[
-        str | None, typer.Option("--from", help="hyperprior-1: name or file of the model to go on from.", show_default="none")
+        str | None,
+        typer.Option("--from", help="comcnn-1, hyperprior-1: name or file of the model to go on from.", show_default="none"),
     ] = None,
     profile: Annotated[
         str | None,
         typer.Option(help="hyperprior-1: fast, balanced or small, by what decoding costs.", show_default="balanced"),
+    ] = None,
+    ms_ssim: Annotated[
+        float | None,
+        typer.Option(
+            help="hyperprior-1: part of the loss, 0 to 1, that is 1 - MS-SSIM; the rest is squared error.", show_default="0"
+        ),
     ] = None,
     latent: Annotated[
         int | None,
@@ -186,6 +193,7 @@ def train_command(
     own = {
         "from": start,
         "profile": profile,
+        "ms-ssim": ms_ssim,
         "latent": latent,
         "width": width,
         "depth": depth,

@@ -3,6 +3,7 @@
     python benchmarks/train_systems.py balle-photo --minutes 60             # into runs/systems/balle-photo.safetensors
     python benchmarks/train_systems.py balle-photo --minutes 120 --resume   # go on, on another day
     python benchmarks/train_systems.py comcnn-fashion --minutes 10
+    python benchmarks/train_systems.py comcnn-filter --from benchmarks/models/photo-comcnn-filter.safetensors --minutes 60
 
 What is called `photo` or `filter` is trained on `photos-train.tar`, `fashion` on the 60,000 training images of Fashion-MNIST at
 64x64, and on nothing else. `comcnn-photo` halves the size of what is coded, `comcnn-filter` leaves it as it is. The checkpoint
@@ -24,6 +25,7 @@ from rates import FASHION_SIZE, FASHION_TRAIN, data_folder
 from batchcodec.learned.balle.architecture import Architecture as BalleShape
 from batchcodec.learned.balle.training import BalleSettings, BalleTrainer
 from batchcodec.learned.comcnn.architecture import Architecture as ComcnnShape
+from batchcodec.learned.comcnn.model import LoadedModel
 from batchcodec.learned.comcnn.training import ComcnnSettings, ComcnnTrainer
 from batchcodec.learned.data import load_images
 from batchcodec.learned.loop import Trainer
@@ -63,19 +65,19 @@ def balle_fashion(images: list[Pixels], **run: Any) -> Trainer[Any]:
     return BalleTrainer(images, settings, BalleShape(1, latent=48, width=48))
 
 
-def comcnn_photo(images: list[Pixels], *, compact: bool = True, **run: Any) -> Trainer[Any]:
-    qualities = (10, 90) if compact else (5, 80)
-    settings = ComcnnSettings(crop=96, batch=4, flip=True, base="jpeg,webp,avif", qualities=qualities, **run)
-    return ComcnnTrainer(images, settings, ComcnnShape(3, width=32, depth=10, compact=compact))
+def comcnn_photo(images: list[Pixels], *, compact: bool = True, start: LoadedModel | None = None, **run: Any) -> Trainer[Any]:
+    bases, qualities = ("jpeg,webp,avif", (10, 90)) if compact else ("jpeg,webp,avif,jxl", (5, 80))
+    settings = ComcnnSettings(crop=96, batch=4, flip=True, base=bases, qualities=qualities, **run)
+    return ComcnnTrainer(images, settings, ComcnnShape(3, width=32, depth=10, compact=compact), start)
 
 
 def comcnn_filter(images: list[Pixels], **run: Any) -> Trainer[Any]:
     return comcnn_photo(images, compact=False, **run)
 
 
-def comcnn_fashion(images: list[Pixels], **run: Any) -> Trainer[Any]:
+def comcnn_fashion(images: list[Pixels], *, start: LoadedModel | None = None, **run: Any) -> Trainer[Any]:
     settings = ComcnnSettings(crop=64, batch=32, base="jpeg,webp", qualities=(10, 95), validation=256, **run)
-    return ComcnnTrainer(images, settings, ComcnnShape(1, width=32, depth=8))
+    return ComcnnTrainer(images, settings, ComcnnShape(1, width=32, depth=8), start)
 
 
 RECIPES = {
@@ -93,13 +95,15 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--minutes", type=float, required=True, help="of training, earlier parts included")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--from", dest="start", type=Path, help="a model file of comcnn-1 to begin with")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/systems"))
     args = parser.parse_args()
     recipe = RECIPES[args.name]
     torch.set_num_threads(args.threads)
     images = load_images(data_folder(recipe.source) / recipe.source, recipe.preprocess)
-    trainer = recipe.begin(images, minutes=args.minutes, threads=args.threads)
+    start = {"start": LoadedModel(args.start.read_bytes())} if args.start else {}
+    trainer = recipe.begin(images, minutes=args.minutes, threads=args.threads, **start)
     args.out.mkdir(parents=True, exist_ok=True)
     target = args.out / f"{args.name}.safetensors"
     checkpoint = target.with_suffix(".checkpoint")

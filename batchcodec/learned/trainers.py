@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batchcodec.errors import OptionError
+from batchcodec.learned import shipped
 from batchcodec.learned.loop import Trainer
 from batchcodec.types import Pixels
 
@@ -50,6 +51,7 @@ def _balle2017(images: list[Pixels], shared: dict[str, Any], given: dict[str, An
 
 def _comcnn(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
     from batchcodec.learned.comcnn.architecture import Architecture
+    from batchcodec.learned.comcnn.model import LoadedModel
     from batchcodec.learned.comcnn.training import ComcnnSettings, ComcnnTrainer
 
     if "width" in given:
@@ -59,13 +61,20 @@ def _comcnn(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any])
     for name in ("base", "rate-weight", "epochs"):
         if name in given:
             shared[name.replace("-", "_")] = given.pop(name)
-    return ComcnnTrainer(images, ComcnnSettings(**shared), Architecture.chosen(channels=images[0].shape[2], **given))
+    start = given.pop("from", None)
+    if start is None:
+        return ComcnnTrainer(images, ComcnnSettings(**shared), Architecture.chosen(channels=images[0].shape[2], **given))
+    for name, value in given.items():
+        raise OptionError(name, value, "none beside --from: the networks keep their shape")
+    return ComcnnTrainer(images, ComcnnSettings(**shared), start=LoadedModel(shipped.read(start)))
 
 
 def _hyperprior(images: list[Pixels], shared: dict[str, Any], given: dict[str, Any]) -> Trainer[Any]:
     from batchcodec.learned.hyperprior.trainer import Settings
     from batchcodec.learned.hyperprior.training_run import begun
 
+    if "ms-ssim" in given:
+        shared["ms_ssim"] = given.pop("ms-ssim")
     return begun(images, Settings(**shared), profile_name=given.get("profile"), start=given.get("from"))
 
 

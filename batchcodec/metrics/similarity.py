@@ -14,7 +14,7 @@ from batchcodec.types import Pixels
 Floats = npt.NDArray[np.float64]
 
 _SIGMA, WINDOW = 1.5, 11
-_K1, _K2 = 0.01, 0.03
+K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, the finest first (Wang et al. 2003, section 3.2)."""
 
@@ -71,6 +71,12 @@ def n_scales(height: int, width: int) -> int:
     return n
 
 
+def window(side: int) -> Floats:
+    """The Gaussian window along one side, an odd number of samples; its sum is 1."""
+    weights: Floats = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * _SIGMA**2))
+    return weights / weights.sum()
+
+
 def measure(original: Pixels, decoded: Pixels) -> Measures:
     """All measures of each image, the same as each function gives; errors are summed as integers."""
     from batchcodec.metrics import _kernels
@@ -91,12 +97,9 @@ def _similarity(original: Pixels, decoded: Pixels, scales: int) -> Floats:
     original, decoded = _as_batches(original, decoded)
     n, height, width, channels = original.shape
     side = min(WINDOW, *(s - 1 + s % 2 for s in (height, width)))
-    offsets = np.arange(side) - side // 2
-    window = np.exp(-(offsets**2) / (2 * _SIGMA**2))
-    window /= window.sum()
     peak = float(np.iinfo(original.dtype).max)
     terms = np.empty((n, channels, scales, 2))
-    _kernels.similarity(original, decoded, window, (_K1 * peak) ** 2, (_K2 * peak) ** 2, scales, terms)
+    _kernels.similarity(original, decoded, window(side), (K1 * peak) ** 2, (K2 * peak) ** 2, scales, terms)
     return terms
 
 

@@ -48,6 +48,19 @@ def test_a_filter_for_a_lossless_archive(invoke: RunCli, gray_file: Path, tmp_pa
     assert np.load(tmp_path / "again.npy").shape == np.load(gray_file).shape
 
 
+def test_training_goes_on_from_a_model(invoke: RunCli, gray_file: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert invoke("train", gray_file, "-o", first, *SMALL, "--width", 8, "--depth", 3).rc == 0
+    assert invoke("train", gray_file, "-o", second, *SMALL, "--base", "webp", "--from", first, "--learning-rate", 1e-5).rc == 0
+    (before, then), (after, now) = (model_file.parse(path.read_bytes()) for path in (first, second))
+    assert then["config"] == now["config"]
+    assert all(np.abs(after[name].astype(float) - before[name]).max() < 0.01 for name in before)
+    assert any((after[name] != before[name]).any() for name in before)
+    refused = invoke("train", gray_file, "-o", tmp_path / "c.safetensors", *SMALL, "--from", first, "--width", 8)
+    assert refused.rc == 2
+    assert "none beside --from" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -280,11 +280,12 @@ def test_train_then_pack(invoke: RunCli, gray_file: Path, hyperprior_models: Pat
 
 def test_train_a_profile(invoke: RunCli, gray_file: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine.safetensors"
-    done = invoke("train", gray_file, "-o", model, *TRAIN, "--profile", "fast", "--minutes", 0.01)
+    done = invoke("train", gray_file, "-o", model, *TRAIN, "--profile", "fast", "--ms-ssim", 0.5, "--minutes", 0.01)
     assert done.rc == 0
     assert "bits per pixel (quality " in done.stdout
     document = model_file.parse(model.read_bytes())[1]
     assert (document["config"]["width"], document["config"]["channels"]) == (24, 1)
+    assert document["training"]["settings"]["ms_ssim"] == 0.5
 
 
 def test_train_from_what_does_not_fit(

@@ -18,6 +18,7 @@ from batchcodec.learned.architecture import ACTIVATIONS, UPSAMPLINGS
 from batchcodec.learned.comcnn import training
 from batchcodec.learned.comcnn.architecture import Architecture
 from batchcodec.learned.comcnn.codec import ComcnnCodec
+from batchcodec.learned.comcnn.model import LoadedModel
 from batchcodec.learned.comcnn.network import Networks
 from batchcodec.learned.comcnn.training import COMCNN_EVERY, ComcnnSettings, ComcnnTrainer
 from batchcodec.types import GroupSpec, Pixels
@@ -194,3 +195,19 @@ def test_images_that_it_cannot_train_on() -> None:
             ComcnnTrainer(bad, SETTINGS, ARCH)
     with pytest.raises(OptionError, match="multiple of 16"):
         trainer(crop=24)
+
+
+def test_a_run_goes_on_from_a_model_with_its_encoder() -> None:
+    first = trainer()
+    for _ in range(4):
+        first.train_step()
+    start = LoadedModel(first.release())
+    then = ComcnnTrainer(images(), SETTINGS, start=start)
+    assert then.arch == ARCH
+    for name, tensor in then.model.state_dict().items():
+        assert torch.equal(tensor, first.average.state_dict()[name].half().float())
+    for_archives = LoadedModel(start.without_encoder())
+    with pytest.raises(ModelError, match="no encoder"):
+        ComcnnTrainer(images(), SETTINGS, start=for_archives)
+    with pytest.raises(InputError, match="channels"):
+        ComcnnTrainer(images(channels=3), SETTINGS, start=start)

@@ -23,7 +23,7 @@ from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.learned.hyperprior.model import LoadedModel, exact_layers
 from batchcodec.learned.hyperprior.trainer import Settings, Trainer, loaded_for_training
-from batchcodec.learned.hyperprior.training import Model
+from batchcodec.learned.hyperprior.training import KAPPA, SIMILARITY_UNIT, Model
 from batchcodec.learned.settings import TrainStatus
 from batchcodec.types import GroupSpec
 
@@ -424,3 +424,48 @@ def test_weights_keep_to_their_limit(limit: int) -> None:
     for _, layer in exact_layers(net.decoder):
         layer.weight_limit = limit
         assert layer.integers()[0].abs().max() in range(limit // 2, limit + 1)
+
+
+def test_a_share_of_ms_ssim_is_part_of_the_loss(trainer: Trainer) -> None:
+    images = np.stack([picture((32, 32, 1), i) for i in range(4)])
+    quality = torch.full((4,), 29.0)
+    plain = trainer.cost_of(images, 30)
+    assert plain.similarity.tolist() == [1.0] * 4
+    losses = {}
+    for share in (0.0, 0.25, 1.0):
+        trainer.average.similarity_share = share
+        cost = trainer.cost_of(images, 30)
+        assert torch.equal(cost.bits_per_pixel, plain.bits_per_pixel)
+        losses[share] = float(trainer.average.loss(cost, quality))
+    assert (cost.similarity < 1).all()
+    step = float(trainer.average.nominal_step(quality)[0])
+    weight = step / float(cast(Tensor, trainer.average.nominal).log().mean().exp())
+    by_hand = cost.bits_per_pixel + KAPPA / step**2 * SIMILARITY_UNIT * (1 - cost.similarity)
+    assert losses[1.0] == pytest.approx(weight * float(by_hand.mean()), rel=1e-5)
+    assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0], rel=1e-5)
+
+
+def test_training_for_ms_ssim_runs_and_says_how_far_it_came(trainer: Trainer) -> None:
+    run = Trainer(
+        [picture((64, 64, 1), i) for i in range(12)],
+        dataclasses.replace(SETTINGS, crop=64, ms_ssim=0.5),
+        arch=ARCH,
+        encoder=ENCODER,
+    )
+    assert np.isfinite([run.train_step() for _ in range(5)]).all()
+    assert all(0 < point["ms_ssim"] < 1 for point in run.measure()["points"])
+    assert "ms_ssim" not in trainer.measure()["points"][0]
+
+
+def test_the_share_of_ms_ssim_is_checked_and_kept_by_checkpoints(trainer: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="ms-ssim"):
+        dataclasses.replace(SETTINGS, ms_ssim=1.5)
+    trainer.save(tmp_path / "c")
+    other = Trainer(
+        [picture((32, 32, 1), i) for i in range(12)],
+        dataclasses.replace(SETTINGS, ms_ssim=0.5),
+        arch=ARCH,
+        encoder=ENCODER,
+    )
+    with pytest.raises(ModelError, match="ms_ssim"):
+        other.load(tmp_path / "c")

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from batchcodec.codec import Codec
-from batchcodec.errors import InputError, OptionError
+from batchcodec.errors import InputError, ModelError, OptionError
 from batchcodec.learned.comcnn import base as bases
 from batchcodec.learned.comcnn import model as models
 from batchcodec.learned.comcnn.architecture import Architecture
@@ -95,18 +95,31 @@ class ComcnnTrainer(Trainer[ComcnnSettings]):
     Args:
         images: uint8 [H, W, C] each, all of one number of channels.
         settings: of the run.
-        arch: of the networks; its channels are those of the images.
+        arch: of new networks; its channels are those of the images.
+        start: a model to go on from in place of new networks; it needs its ComCNN.
     """
 
     codec_id = models.CODEC_ID
     rates = {"encoder.*": 0.25}  # noqa: RUF012 - RecCNN must be able to follow
 
-    def __init__(self, images: Sequence[Pixels], settings: ComcnnSettings, arch: Architecture) -> None:
+    def __init__(
+        self,
+        images: Sequence[Pixels],
+        settings: ComcnnSettings,
+        arch: Architecture | None = None,
+        start: models.LoadedModel | None = None,
+    ) -> None:
+        if start is not None and not start.has_encoder:
+            raise ModelError("this model came from an archive: it has no encoder and cannot be trained")
+        arch = start.arch if start is not None else arch or Architecture(channels=images[0].shape[2])
         data = Crops(images, settings.held_out(len(images)), settings.crop, ALIGNED, seed=settings.seed, flip=settings.flip)
         if arch.channels != data.channels:
             raise InputError("training images", f"they have {data.channels} channels, the model {arch.channels}")
         torch.manual_seed(settings.seed)
-        super().__init__(Networks(arch), data, settings)
+        networks = Networks(arch)
+        if start is not None:
+            networks.load_state_dict(start.networks.state_dict())
+        super().__init__(networks, data, settings)
         self.arch = arch
         self.coder, self.quality = settings.coders(settings.qualities[0])[0], settings.qualities[0]
 

@@ -45,6 +45,7 @@ class Settings(RunSettings):
         threads: of the CPU, each for a part of the batch; with one, the same seed gives the same weights on one machine.
         weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
+        ms_ssim: what part of the distortion is that of MS-SSIM, 0 to 1; the rest is that of the MSE.
     """
 
     minutes: float = 10.0
@@ -54,6 +55,7 @@ class Settings(RunSettings):
     validation: int = 128
     weight_limit: int = 127
     bfloat16: bool = True
+    ms_ssim: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +66,7 @@ class Settings(RunSettings):
                 "threads": (1, 1024),
                 "weight_limit": (1, 127),
                 "validation": (1, 1 << 30),
+                "ms_ssim": (0.0, 1.0),
             }
         )
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
@@ -112,6 +115,7 @@ class Trainer(loop.Trainer[Settings]):
             model.start_linear(data.train, settings.coarsest, settings.finest, seed=settings.seed)
         for _, layer in models.exact_layers(model.decoder):
             layer.weight_limit = settings.weight_limit
+        model.similarity_share = settings.ms_ssim
         super().__init__(model, data, settings)
         self.model: Model
         self.average: Model
@@ -119,7 +123,7 @@ class Trainer(loop.Trainer[Settings]):
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on."""
-        return {"arch": self.arch.to_json()}
+        return {"arch": self.arch.to_json(), "ms_ssim": self.settings.ms_ssim}
 
     def numerics(self) -> contextlib.AbstractContextManager[None]:
         """Those of exact networks."""
@@ -146,11 +150,17 @@ class Trainer(loop.Trainer[Settings]):
         points, losses = [], []
         for number in VALIDATION_QUALITIES:
             parts = [self.cost_of(stack[at : at + 32], number) for at in range(0, len(stack), 32)]
-            cost = Cost(torch.cat([part.bits_per_pixel for part in parts]), torch.cat([part.mse for part in parts]))
+            bits, mse, similarity = (
+                torch.cat([getattr(part, name) for part in parts]) for name in ("bits_per_pixel", "mse", "similarity")
+            )
+            cost = Cost(bits, mse, similarity)
             losses.append(float(self.average.loss(cost, torch.full((len(stack),), number - 1.0, device=self.device))))
             psnr = float((10 * torch.log10(255**2 / cost.mse.clamp_min(1e-2))).mean())
             rate = float(cost.bits_per_pixel.mean())
-            points.append({"quality": number, "bits_per_pixel": round(rate, 4), "psnr": round(psnr, 2)})
+            point = {"quality": number, "bits_per_pixel": round(rate, 4), "psnr": round(psnr, 2)}
+            if self.settings.ms_ssim:
+                point["ms_ssim"] = round(float(cost.similarity.mean()), 5)
+            points.append(point)
         return {"loss": round(float(np.mean(losses)), 5), "points": points}
 
     @torch.no_grad()

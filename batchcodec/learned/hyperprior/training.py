@@ -10,6 +10,8 @@ uniform quantiser at high rate (MSE = D^2 / 12); the networks find the best effe
 Latents are rounded with straight-through gradients on the way to the decoder and to their own contexts; in the rate term they
 get uniform noise instead (Balle et al. 2017, section 3).
 
+With a share s of MS-SSIM, (1 - s) MSE + s * SIMILARITY_UNIT * (1 - MS-SSIM) stands for the MSE.
+
 The start is the linear transform: principal components of the patches, with the nonlinear parts scaled down.
 """
 
@@ -41,19 +43,30 @@ from batchcodec.learned.hyperprior.network import (
     take,
 )
 from batchcodec.learned.networks import FactorizedPrior
+from batchcodec.learned.similarity import ms_ssim
 from batchcodec.types import Pixels
 
 KAPPA = 6 / math.log(2)
+SIMILARITY_UNIT = 1500.0
+"""MSE that an MS-SSIM of 0 counts as: about the ratio of the weights that are used for models of either kind at one rate (the
+pairs of CompressAI's, Begaint et al. 2020, lie between 1200 and 2500)."""
 LOG_RATIO_RANGE = (-3.0, 7.0)
 """log2 of a standard deviation in steps: what the tables cover."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a batch cost: bits per pixel and MSE (gray levels, squared) of each image, [N]."""
+    """What a batch cost, of each image: [N].
+
+    Attributes:
+        bits_per_pixel: an estimate, from the model's densities.
+        mse: of gray levels, squared.
+        similarity: MS-SSIM, where it is trained for; else 1.
+    """
 
     bits_per_pixel: Tensor
     mse: Tensor
+    similarity: Tensor
 
 
 class Model(nn.Module):
@@ -67,6 +80,8 @@ class Model(nn.Module):
         self.prior = FactorizedPrior(arch.hyper)
         # the steps that define what each quality is worth; the trained ones may move away from them
         self.register_buffer("nominal", torch.ones(arch.anchors))
+        self.similarity_share = 0.0
+        """What part of the distortion is that of MS-SSIM, from 0 to 1."""
 
     def nominal_step(self, quality: Tensor) -> Tensor:
         """The step D that the loss has for qualities [N] in 0..99."""
@@ -122,13 +137,16 @@ class Model(nn.Module):
         if not noise:
             decoded = torch.round(decoded).clamp(0, 255)
         n_pixels = x.shape[2] * x.shape[3]
-        return Cost((bits + z_bits) / n_pixels, ((decoded - x) ** 2).mean((1, 2, 3)))
+        similarity = ms_ssim(x, decoded) if self.similarity_share else x.new_ones(len(x))
+        return Cost((bits + z_bits) / n_pixels, ((decoded - x) ** 2).mean((1, 2, 3)), similarity)
 
     def loss(self, cost: Cost, quality: Tensor) -> Tensor:
         """The scalar that training minimises."""
         step = self.nominal_step(quality)
         weight = step / cast(Tensor, self.nominal).log().mean().exp()
-        per_image = cost.bits_per_pixel + KAPPA / step**2 * self.arch.channels * cost.mse
+        share = self.similarity_share
+        distortion = (1 - share) * cost.mse + share * SIMILARITY_UNIT * (1 - cost.similarity)
+        per_image = cost.bits_per_pixel + KAPPA / step**2 * self.arch.channels * distortion
         return (weight * per_image).mean()
 
     @torch.no_grad()
