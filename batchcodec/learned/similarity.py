@@ -39,7 +39,7 @@ def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     n = stack.shape[1]
     stack = F.conv2d(stack, weights.expand(n, 1, 1, -1), groups=n)
     stack = F.conv2d(stack, weights[:, None].expand(n, 1, -1, 1), groups=n)
-    mean_x, mean_y, square_x, square_y, product = stack.split(channels, 1)
+    mean_x, mean_y, square_x, square_y, product = torch.split(stack, channels, 1)
     luminance = (2 * mean_x * mean_y + (K1 * 255) ** 2) / (mean_x**2 + mean_y**2 + (K1 * 255) ** 2)
     variance = square_x - mean_x**2 + square_y - mean_y**2
     return luminance, (2 * (product - mean_x * mean_y) + (K2 * 255) ** 2) / (variance + (K2 * 255) ** 2)

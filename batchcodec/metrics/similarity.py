@@ -74,7 +74,8 @@ def n_scales(height: int, width: int) -> int:
 def window(side: int) -> Floats:
     """The Gaussian window along one side, an odd number of samples; its sum is 1."""
     weights: Floats = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * _SIGMA**2))
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def measure(original: Pixels, decoded: Pixels) -> Measures:
