@@ -28,13 +28,14 @@ from batchcodec.codec import Codec
 from batchcodec.entropy import fields
 from batchcodec.entropy.codes import ENTROPY_CODERS, most_symbols, pack_symbols, unpack_symbols
 from batchcodec.entropy.tables import check_freqs
-from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
+from batchcodec.errors import ModelError, OptionError, PayloadError
 from batchcodec.learned import model_file, precision
 from batchcodec.learned.architecture import Shape
 from batchcodec.learned.cells import MAX_BITS, Cells, rule_of
+from batchcodec.learned.checked import other_channels
 from batchcodec.learned.inference import batches, inference
 from batchcodec.learned.quantiser import LEVELS, Quantiser
-from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
     from batchcodec.learned.networks import Autoencoder
@@ -120,13 +121,8 @@ class AutoencoderCodec(Codec):
         """Refuse images of other channels than the model was trained with, and 16-bit images."""
         super().check(spec)
         if spec.channels != self._n_channels:
-            made_for = CHANNEL_NAMES[self._n_channels]
-            raise UnsupportedImageError(
-                f"this model was trained on {made_for} images and cannot hold {spec}; "
-                f"use --mode {'gray' if self._n_channels == 1 else 'rgb'} or train another model",
-                codec=self.codec_id,
-                spec=str(spec),
-            )
+            mode = "gray" if self._n_channels == 1 else "rgb"
+            raise other_channels(self.codec_id, self._n_channels, spec, f"use --mode {mode} or train another model")
 
     def get_config(self) -> dict[str, JSON]:
         """The entropy coder, and with it the bits of the channels where they are not all 8; all else is in the model.

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from batchcodec.errors import ModelError, OptionError
+from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
 from batchcodec.learned import model_file
+from batchcodec.types import CHANNEL_NAMES, ImageSpec
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,12 @@ class ModelTensors:
     def without_encoder(self) -> bytes:
         """What an archive stores."""
         return model_file.without_encoder(self.tensors, self.document)
+
+
+def other_channels(codec_id: str, channels: int, spec: ImageSpec, instead: str) -> UnsupportedImageError:
+    """That a model for images of so many channels cannot hold those of `spec`, and what to do instead."""
+    return UnsupportedImageError(
+        f"this model was trained on {CHANNEL_NAMES[channels]} images and cannot hold {spec}; {instead}",
+        codec=codec_id,
+        spec=str(spec),
+    )

@@ -23,11 +23,12 @@ import numpy.typing as npt
 from batchcodec.codec import Codec
 from batchcodec.entropy import leb128, values
 from batchcodec.entropy.values import Bank
-from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
+from batchcodec.errors import ModelError, OptionError, PayloadError
 from batchcodec.learned.balle.architecture import N_QUALITIES
 from batchcodec.learned.balle.model import CODEC_ID, LoadedModel
+from batchcodec.learned.checked import other_channels
 from batchcodec.learned.inference import batches, inference
-from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 DEFAULT_QUALITY = 50
 
@@ -66,12 +67,7 @@ class Balle2017Codec(Codec):
         """Refuse images of other channels than the model was trained with, and 16-bit images."""
         super().check(spec)
         if spec.channels != self._model.arch.channels:
-            raise UnsupportedImageError(
-                f"this model was trained on {CHANNEL_NAMES[self._model.arch.channels]} images and cannot hold {spec}; "
-                "use --mode, or train another model",
-                codec=self.codec_id,
-                spec=str(spec),
-            )
+            raise other_channels(self.codec_id, self._model.arch.channels, spec, "use --mode, or train another model")
 
     def get_config(self) -> dict[str, JSON]:
         """Nothing: all is in the model and in the payloads."""

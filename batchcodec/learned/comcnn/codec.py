@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from batchcodec.codec import Codec
-from batchcodec.errors import ModelError, PayloadError, UnsupportedImageError
+from batchcodec.errors import ModelError, PayloadError
+from batchcodec.learned.checked import other_channels
 from batchcodec.learned.comcnn import base as bases
 from batchcodec.learned.comcnn.model import CODEC_ID, LoadedModel
 from batchcodec.learned.comcnn.strips import strips
 from batchcodec.learned.inference import batches, inference
-from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,12 +74,7 @@ class ComcnnCodec(Codec):
         """Refuse images of other channels than the model was trained with, 16-bit images, and what the base cannot hold."""
         super().check(spec)
         if spec.channels != self._model.arch.channels:
-            raise UnsupportedImageError(
-                f"this model was trained on {CHANNEL_NAMES[self._model.arch.channels]} images and cannot hold {spec}; "
-                "use --mode, or train another model",
-                codec=self.codec_id,
-                spec=str(spec),
-            )
+            raise other_channels(self.codec_id, self._model.arch.channels, spec, "use --mode, or train another model")
         self._base.check(self._coded_spec(spec))
 
     def get_config(self) -> dict[str, JSON]:

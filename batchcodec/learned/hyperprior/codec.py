@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from batchcodec.codec import Codec
-from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.errors import ModelError, OptionError
 from batchcodec.learned import crew, model_file, shipped
+from batchcodec.learned.checked import other_channels
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.inference import batches
-from batchcodec.types import CHANNEL_NAMES, JSON, GroupSpec, ImageSpec, Pixels
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
     from batchcodec.learned.hyperprior.coding import Conditions
@@ -135,12 +136,8 @@ class HyperpriorCodec(Codec):
         """Refuse images of other channels than the model was trained with, unless it is a model for one channel."""
         super().check(spec)
         if self._n_channels not in (1, spec.channels):
-            raise UnsupportedImageError(
-                f"this model was trained on {CHANNEL_NAMES[self._n_channels]} images and cannot hold {spec}; "
-                "use another model, or one for gray images, which takes any",
-                codec=self.codec_id,
-                spec=str(spec),
-            )
+            instead = "use another model, or one for gray images, which takes any"
+            raise other_channels(self.codec_id, self._n_channels, spec, instead)
 
     def get_config(self) -> dict[str, JSON]:
         """Nothing, as all is in the model and in the payloads; with `model_ref` the SHA-256 and the name of the model."""
