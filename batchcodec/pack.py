@@ -25,7 +25,7 @@ from batchcodec.packing.report import PackReport, PackStatus, Seconds, Skipped
 from batchcodec.packing.run import Run
 from batchcodec.packing.tally import MAX_LISTED
 from batchcodec.partial import Partial
-from batchcodec.registry import Registry, registry
+from batchcodec.registry import Registry, parse_codec, registry
 from batchcodec.types import Item
 from batchcodec.version import __version__
 
@@ -87,6 +87,7 @@ def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
     """What decides the bytes of an archive besides the images, as `partial` keeps it."""
     return {
         "codec": options.codec,
+        "files of the codec": [_content(Path(value)) for value in _file_options(options.codec)],
         "model": _content(options.model),
         "entropy": options.entropy,
         "bits": options.bits,
@@ -101,6 +102,11 @@ def _identity(options: PackOptions, n_items: int) -> dict[str, Any]:
         "number of images": n_items,
         "device": options.device,  # another one may round in another way before latents become integers
     }
+
+
+def _file_options(codec: str) -> list[str]:
+    """The values among a codec's options that name files, such as a map of bits: it matters what is in them."""
+    return [value for value in parse_codec(codec)[1].values() if isinstance(value, str) and Path(value).is_file()]
 
 
 def _content(path: Path | None) -> str | None:

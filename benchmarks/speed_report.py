@@ -233,7 +233,8 @@ def access(measured: Measured, profile: str) -> list[Ratio]:
             detail=f"{number(epoch)} to {number(in_order)}; drawn from all of it {number(large.get('batch_per_s'))}",
         )
     ]
-    for group, own in ((64, measured.get(f"groups fashion {profile} 64", {})), (GROUP, large)):
+    small = [(group, measured.get(f"groups fashion {profile} {group}", {})) for group in (16, 64)]
+    for group, own in (*small, (GROUP, large)):
         late, size = number(own.get("single_p95_ms"), 1), number(own.get("bytes_per_image"), 1)
         what, detail = f"one image at random, `{profile}`, groups of {group}", f"95th percentile {late} ms; {size} B/image"
         found.append(Ratio(what, own.get("single_ms"), 5, at_most=True, detail=detail, unit=" ms"))

@@ -45,6 +45,7 @@ WEBP = (1, 10, 25, 45, 65, 80, 92)
 AVIF = (10, 20, 30, 45, 60, 72, 84)
 JXL = (5, 15, 30, 50, 70, 85, 92)
 JPEG2000 = (24, 27, 30, 33, 36, 40)
+BITS = (1, 2, 3, 4, 6)
 LEARNED = (1, 20, 40, 60, 80, 100)
 COMPACT = (8, 20, 40, 65, 90)
 
@@ -86,10 +87,13 @@ def families(name: str) -> Iterator[Family]:
     """The curves of a set."""
     yield from classical(mosaics=name != "kodak")
     if name == "fashion":
-        for loss, options in (("mse", "entropy=none"), ("rate2.5", "entropy=rans")):
-            paths = [MODELS / f"fashion64-latent{n}-{loss}.safetensors" for n in (12, 24, 32)]
-            title = "autoencoder as in the paper" if loss == "mse" else "autoencoder, rate, rans"
-            yield Family(title, [(f"autoencoder-1:{options}", path) for path in paths if path.exists()])
+        plain = MODELS / "fashion64-latent12-mse.safetensors"
+        yield Family("autoencoder as in the paper", [("autoencoder-1:entropy=none", plain)])
+        yield swept("autoencoder, fewer bits", "autoencoder-1:entropy=none,bits=auto:{q}", BITS, plain)
+        trained = [
+            MODELS / f"fashion64-latent{name}.safetensors" for name in ("12-rate6", "12-rate2.5", "24-rate2.5", "32-rate2.5")
+        ]
+        yield Family("autoencoder, rate, rans", [("autoencoder-1:entropy=rans", path) for path in trained])
         yield swept("balle2017", "balle2017-1:quality={q}", LEARNED, MODELS / "fashion64-balle2017.safetensors")
         small = [
             ("jpeg", "jpeg,quality={q}", COMPACT),
@@ -132,7 +136,9 @@ def about(model: Path | None) -> str | None:
 def measured(dataset: Dataset, family: Family, workers: int) -> dict[str, Any]:
     points = []
     for text, model in family.points:
-        setting = text.partition(":")[2] + (f" {model.stem}" if model and len(family.points) < 4 else "")
+        setting = text.partition(":")[2] + (
+            f" {model.stem}" if model and len({model for _, model in family.points}) > 1 else ""
+        )
         point = measure(dataset, text, model, codec=family.name, setting=setting, workers=workers, structural=True)
         print(line(point), flush=True)
         points.append(point)

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rates import Point, bd_rate, bytes_at
+from rates import Point, bd_rate, bd_rate_of, bytes_at
+
+from batchcodec.comparing.curves import curve
 
 ANCHOR = "jpeg"
 TARGETS = {"fashion": 30.75, "kodak": 30.0, "eurosat": 32.0}
 """dB at which bytes are compared."""
+WINDOWS = {"fashion": (29.5, 34.0), "kodak": (27.2, 29.5), "eurosat": (28.0, 32.0)}
+"""dB that nearly all systems reach: over other ranges, BD-rates of different systems cannot be compared."""
 LOW_RATE = 0.5
 """Bits per pixel."""
 TITLES = {"fashion": "Fashion-MNIST, 64x64 gray", "kodak": "Kodak, 768x512 RGB", "eurosat": "EuroSAT, 64x64 RGB"}
@@ -27,6 +31,18 @@ def at(points: Sequence[Point], target: float) -> tuple[float | None, float | No
     return n_bytes, None if n_bytes is None else float(np.interp(target, decibels, similarity))
 
 
+def rate_within(anchor: Sequence[Point], points: Sequence[Point], window: tuple[float, float]) -> float | None:
+    """BD-rate over a range of mean PSNR; None for a curve that does not reach over all of it."""
+    clipped = []
+    for psnr, n_bytes in map(curve, (anchor, points)):
+        if len(psnr) < 2 or not psnr[0] <= window[0] <= window[1] <= psnr[-1]:
+            return None
+        first, last = np.exp(np.interp(window, psnr, np.log(n_bytes))).tolist()
+        inside = [(x, y) for x, y in zip(psnr, n_bytes, strict=True) if window[0] < x < window[1]]
+        clipped += [list(column) for column in zip((window[0], first), *inside, (window[1], last), strict=True)]
+    return bd_rate_of(*clipped)
+
+
 def rows_of(name: str, found: dict[str, Any]) -> list[list[str]]:
     """The table of a set, best curves first."""
     anchor = found[ANCHOR]["points"]
@@ -34,12 +50,14 @@ def rows_of(name: str, found: dict[str, Any]) -> list[list[str]]:
     for family, kept in found.items():
         points = kept["points"]
         n = sum(p.n_items for p in points)
-        rate = bd_rate(anchor, points) if len(points) > 1 else None
+        rates = [rate_within(anchor, points, WINDOWS[name]), None]
+        if len(points) > 1:
+            rates[1] = bd_rate(anchor, points)
         n_bytes, similarity = at(points, TARGETS[name])
         low, high = (end(p.mean_psnr for p in points) for end in (min, max))
         row = [
             family,
-            "" if rate is None else f"{rate:+.1f} %",
+            *("" if rate is None else f"{rate:+.1f} %" for rate in rates),
             "" if n_bytes is None else f"{n_bytes:,.1f}",
             "" if similarity is None else f"{similarity:.4f}",
             f"{low:.2f} to {high:.2f}" if low < high else "lossless" if low > 90 else f"{low:.2f}",
@@ -49,8 +67,8 @@ def rows_of(name: str, found: dict[str, Any]) -> list[list[str]]:
             f"{1000 * sum(p.encode_seconds for p in points) / n:.2f}",
             f"{1000 * sum(p.decode_seconds for p in points) / n:.2f}",
         ]
-        rows.append((0 if rate is None else -1, rate or 0, row))
-    return [row for _, _, row in sorted(rows, key=lambda r: r[:2])]
+        rows.append(([(rate is None, rate or 0) for rate in rates], row))
+    return [row for _, row in sorted(rows, key=lambda r: r[0])]
 
 
 def below(points: Sequence[Point], most: float) -> list[Point]:
@@ -84,10 +102,11 @@ GAINS = ["base", "system", f"BD-rate where the base takes less than {LOW_RATE} b
 
 
 def head(name: str) -> list[str]:
-    target = TARGETS[name]
+    target, (low, high) = TARGETS[name], WINDOWS[name]
     return [
         "system",
-        "BD-rate to JPEG files",
+        f"BD-rate to JPEG files, {low:g} to {high:g} dB",
+        "where both are",
         f"bytes at {target:g} dB",
         f"MS-SSIM at {target:g} dB",
         "dB",

@@ -276,7 +276,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     },
     HERE.parent / "docs" / "codecs" / "autoencoder-1.md": {"bits": lambda: bits_report.autoencoder(results("bits"), table)},
     HERE.parent / "docs" / "codecs" / "comcnn-1.md": {"gains": system_gains},
-    HERE.parent / "docs" / "systems.md": {name: system_tables(name) for name in ("kodak",)},
+    HERE.parent / "docs" / "systems.md": {name: system_tables(name) for name in systems_report.TITLES},
     HERE.parent / "docs" / "viewing.md": {"viewer": viewer},
     HERE.parent / "docs" / "planning.md": {"planned": planned},
     HERE.parent / "docs" / "reports.md": {"report-speed": report_speed},

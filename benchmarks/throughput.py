@@ -79,7 +79,7 @@ def measurements(n_cores: int) -> Iterator[tuple[str, dict[str, Any]]]:
                     more = {"pack_images": PACKED_ALONE} if n == 1 else {}
                     yield f"{kind} {name} {subject} {n}", {"kind": kind, "set": name, "subject": subject, "cores": n, **more}
     for subject in ("fast", "balanced"):
-        for name, group in (("fashion", 64), ("fashion-60k", GROUP)):
+        for name, group in (("fashion", 16), ("fashion", 64), ("fashion-60k", GROUP)):
             task = {"kind": "archive", "set": name, "subject": subject, "cores": n_cores, "group": group, "pack": False}
             yield f"groups {name} {subject} {group}", task
         for name in SETS:

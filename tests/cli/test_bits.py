@@ -117,18 +117,25 @@ def test_codecs_without_the_choice(codec: str, invoke: RunCli, source: Path, bit
         assert f"option {name}: got" in " ".join(done.stderr.split())
 
 
-def test_resume_goes_by_what_the_map_says(source: Path, tiny_model: Path, bits_map: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_the_codec", [False, True])
+def test_resume_goes_by_what_the_map_says(
+    in_the_codec: bool, source: Path, tiny_model: Path, bits_map: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "a.cpack"
-    options = PackOptions(codec="autoencoder-1", model=tiny_model, bits_map=bits_map, group_items=8, workers=1)
+    options = PackOptions(codec="autoencoder-1", model=tiny_model, group_items=8, workers=1)
+    if in_the_codec:
+        options = replace(options, codec=f"autoencoder-1:bits-map={bits_map}")
+    else:
+        options = replace(options, bits_map=bits_map)
     batchcodec.pack(source, tmp_path / "whole.cpack", options)
     with stopped_after(3):
         batchcodec.pack(source, target, options)
     before = bits_map.read_text()
     bits_map.write_text("[1, 2, 3, 4]")
-    with pytest.raises(UnfinishedError, match="bits-map"):
+    with pytest.raises(UnfinishedError, match="files of the codec" if in_the_codec else "bits-map"):
         batchcodec.pack(source, target, replace(options, resume=True))
     with pytest.raises(UnfinishedError, match="bits None, not 4"):
-        batchcodec.pack(source, target, replace(options, resume=True, bits_map=None, bits=4))
+        batchcodec.pack(source, target, replace(options, codec="autoencoder-1", resume=True, bits_map=None, bits=4))
     bits_map.write_text(before)
     assert batchcodec.pack(source, target, replace(options, resume=True)).n_resumed == 3
     assert target.read_bytes() == (tmp_path / "whole.cpack").read_bytes()
