@@ -35,8 +35,8 @@ WORD = 8
 REPEATED = 2048
 """About how long `scale` and `bias` are."""
 
-Tile = tuple[NDArray[np.int32], slice]
-"""Sums, int32, flat, of some positions of all images, and where they are in the flat array of all: positions times channels."""
+Tile = tuple[kernels.Sums, slice]
+"""Sums, flat, of some positions of all images, and where they are in the flat array of all: positions times channels."""
 
 
 @cache
@@ -189,11 +189,11 @@ class Convolution:
         return ((first, min(n_positions, first + step)) for first in range(0, n_positions, step))
 
     def _product(self, seen: NDArray[np.int8], n_in: int) -> Tensor:
-        """int8 [positions, k * k * C'] times the weights of the first n_in input channels: int32 [positions, O]."""
+        """int8 [positions, k * k * C'] times the weights of the first n_in input channels: [positions, O], int32 or float32."""
         matrix = self._matrix(n_in, seen.shape[1] // self.kernel**2)
         if self._int8:
             return torch._int_mm(torch.from_numpy(seen), matrix)
-        return (torch.from_numpy(seen).float() @ matrix).to(torch.int32)
+        return torch.from_numpy(seen).float() @ matrix
 
     def _matrix(self, n_in: int, depth: int) -> Tensor:
         """Weights of the first n_in input channels, and zeros up to `depth`: int8 or float32 [k * k * depth, O]."""

@@ -93,13 +93,13 @@ def test_pixel_shuffle() -> None:
 
 
 @settings(deadline=None)  # the first call compiles
-@given(st.integers(0, 2**32), st.integers(-14, 2), st.integers(1, 3000))
-def test_loops_after_a_product(seed: int, bits: int, n: int) -> None:
+@given(st.integers(0, 2**32), st.integers(-14, 2), st.integers(1, 3000), st.sampled_from([np.int32, np.float32]))
+def test_loops_after_a_product(seed: int, bits: int, n: int, kind: type) -> None:
     """With sums up to 2^24, halves among them, and scales and biases that differ between channels."""
     rng = np.random.default_rng(seed)
     reach = int(rng.choice([300, 1 << 14, (1 << 23) - 1]))
     channels = int(rng.integers(1, 60))
-    sums = rng.integers(-reach, reach + 1, n * channels).astype(np.int32)
+    sums = rng.integers(-reach, reach + 1, n * channels).astype(kind)
     unit = 2.0**bits
     scale = np.full(channels, unit, np.float32)
     bias = (rng.integers(-reach, reach + 1, channels) * unit).astype(np.float32)

@@ -22,7 +22,7 @@ from batchcodec.learned.hyperprior.network import (
     SCALE_START,
     SCALE_STEPS,
 )
-from batchcodec.learned.kernels import f32_in, i32_in
+from batchcodec.learned.kernels import SUMS, Sums, f32_in, i32_in
 
 # Constants have the types that the loops compute in: numba would widen everything to 64 bits.
 _MAGIC = np.float32(3 << 22)
@@ -45,7 +45,7 @@ _i16_2d = types.Array(types.int16, 2, "C", readonly=True)
 _i16_3d_in = types.Array(types.int16, 3, "C", readonly=True)
 _i32_3d_in = types.Array(types.int32, 3, "C", readonly=True)
 _i16_4d_in = types.Array(types.int16, 4, "C", readonly=True)
-_i32_2d = types.Array(types.int32, 2, "C", readonly=True)
+_SUMS_2D = tuple(types.Array(kind, 2, "C", readonly=True) for kind in (types.int32, types.float32))
 _i64_1d = types.Array(types.int64, 1, "C", readonly=True)
 _i16_3d = types.Array(types.int16, 3, "C")
 _i16_4d = types.Array(types.int16, 4, "C")
@@ -54,9 +54,9 @@ _u8_out = types.Array(types.uint8, 1, "C")
 _u16_3d = types.Array(types.uint16, 3, "C")
 
 
-@jit(types.void(_i32_2d, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d))
+@jit(*(types.void(sums, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d) for sums in _SUMS_2D))
 def parameters(
-    sums: NDArray[np.int32],
+    sums: Sums,
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -68,7 +68,7 @@ def parameters(
     """Means and tables of the latents of a pass from what the last layer says.
 
     Args:
-        sums: int32 [rows, 2 C]: means in gray levels, then scales in eighths of octaves less `SCALE_START`.
+        sums: [rows, 2 C]: means in gray levels, then scales in eighths of octaves less `SCALE_START`.
         scale: float32 [2 C].
         bias: float32 [2 C].
         first: which of the N * n rows of mean and index is that of the first of `sums`.
@@ -253,7 +253,7 @@ def _place(i: int, j: int, across: int, side: int) -> int:
 
 @njit(inline="always")
 def _pixels(
-    sums: NDArray[np.int32],
+    sums: Sums,
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -293,21 +293,24 @@ def _pixels(
 
 
 @jit(
-    types.void(
-        i32_in,
-        f32_in,
-        f32_in,
-        types.int64,
-        i32_in,
-        types.int64,
-        types.float32,
-        types.int64,
-        types.int64,
-        _u8_out,
+    *(
+        types.void(
+            sums,
+            f32_in,
+            f32_in,
+            types.int64,
+            i32_in,
+            types.int64,
+            types.float32,
+            types.int64,
+            types.int64,
+            _u8_out,
+        )
+        for sums in SUMS
     )
 )
 def pixels(
-    sums: NDArray[np.int32],
+    sums: Sums,
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -321,7 +324,7 @@ def pixels(
     """Gray levels, in the order of images, from both parts of the synthesis, which come in blocks of 4x4 pixels.
 
     Args:
-        sums: int32 [blocks, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray levels.
+        sums: [blocks, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray levels.
         scale: float32 [>= 16 * C].
         bias: likewise.
         first: the first block of `sums`, counted through all images row by row.
