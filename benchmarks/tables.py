@@ -95,6 +95,21 @@ def effort() -> str:
     return f"{run['images']:,} Fashion-MNIST test images of 64x64, beside effort 1 (`benchmarks/effort.py fashion`):\n\n{text}"
 
 
+def similarity() -> str:
+    run = results("similarity")
+    anchor, tested = run["points"].values()
+    rows = []
+    for before, after in zip(anchor, tested, strict=True):
+        shown = [f"{p['bits_per_pixel']:.4f}, {p['mean_psnr']:.2f} dB, {p['ms_ssim']:.4f}" for p in (before, after)]
+        rows.append([f"{before['quality']:.0f}", *shown])
+    rates = run["bd_rate"]
+    text = table(["quality", "squared error alone: bits per pixel, PSNR, MS-SSIM", f"`--ms-ssim {run['share']:g}`"], rows)
+    return (
+        f"{run['steps']:,} steps each, from the model of `fashion.py`; {run['images']:,} test images. At equal MS-SSIM "
+        f"{rates['ms_ssim_db']:+.1f} % of the bits, at equal PSNR {rates['mean_psnr']:+.1f} %.\n\n{text}"
+    )
+
+
 def exactness() -> str:
     run = results("exactness")
     rows = [
@@ -262,6 +277,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "effort": effort,
         "results": all_results,
         "exactness": exactness,
+        "similarity": similarity,
         "bits": lambda: bits_report.hyperprior(results("bits"), table),
     },
     HERE.parent / "docs" / "performance.md": {
