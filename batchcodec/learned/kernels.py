@@ -138,7 +138,7 @@ def columns(x: NDArray[np.int64], height: int, width: int, depth: int, first: in
         _columns(x, height, width, depth, first, out)
 
 
-@jit(*(types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS))
+@jit([types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS])
 def activate(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int8]) -> None:
     """LeakyReLU, rounding and clamp; flat arrays of one length."""
     step = len(scale)
@@ -152,7 +152,7 @@ def activate(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], 
             to[t] = np.int8(np.int32((x + _MAGIC) - _MAGIC))
 
 
-@jit(*(types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS))
+@jit([types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS])
 def add(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], x: NDArray[np.int8]) -> None:
     """The end of a residual block: x + sums, rounded and clamped, in place; flat arrays of one length."""
     step = len(scale)
@@ -165,7 +165,7 @@ def add(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], x: ND
             to[t] = np.int8(np.int32((y + _MAGIC) - _MAGIC))
 
 
-@jit(*(types.void(sums, f32_in, f32_in, types.float32, i32_out) for sums in SUMS))
+@jit([types.void(sums, f32_in, f32_in, types.float32, i32_out) for sums in SUMS])
 def round_to(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], limit: float, out: NDArray[np.int32]) -> None:
     """Rounding and a clamp to at most 2^22, without a nonlinearity; flat arrays of one length."""
     step = len(scale)

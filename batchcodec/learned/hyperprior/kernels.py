@@ -54,7 +54,7 @@ _u8_out = types.Array(types.uint8, 1, "C")
 _u16_3d = types.Array(types.uint16, 3, "C")
 
 
-@jit(*(types.void(sums, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d) for sums in _SUMS_2D))
+@jit([types.void(sums, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d) for sums in _SUMS_2D])
 def parameters(
     sums: Sums,
     scale: NDArray[np.float32],
@@ -293,7 +293,7 @@ def _pixels(
 
 
 @jit(
-    *(
+    [
         types.void(
             sums,
             f32_in,
@@ -307,7 +307,7 @@ def _pixels(
             _u8_out,
         )
         for sums in SUMS
-    )
+    ]
 )
 def pixels(
     sums: Sums,
