@@ -175,18 +175,23 @@ class Convolution:
     def _float_sums(self, x: NDArray[np.int8] | NDArray[np.int16]) -> Iterator[Tile]:
         """The same in float32, which holds all of them."""
         n, height, width, _ = x.shape
+        positions = max(1, TILE_BYTES // (4 * (self.n_in + self.n_out)))
         if self.kernel == 1:
             rows = torch.from_numpy(x.reshape(-1, self.n_in))
-            step = max(1, TILE_BYTES // (4 * (self.n_in + self.n_out)))
-            for first in range(0, len(rows), step):
-                sums = rows[first : first + step].float() @ self._floats
+            for first in range(0, len(rows), positions):
+                sums = rows[first : first + positions].float() @ self._floats
                 yield sums.numpy().reshape(-1), slice(first * self.n_out, (first + len(sums)) * self.n_out)
             return
-        step, size = max(1, TILE_BYTES // (4 * height * width * (self.n_in + self.n_out))), height * width * self.n_out
-        for first in range(0, n, step):
-            images = torch.from_numpy(x[first : first + step]).permute(0, 3, 1, 2).float()
-            sums = F.conv2d(images, self._floats, padding=1).permute(0, 2, 3, 1).contiguous()
-            yield sums.numpy().reshape(-1), slice(first * size, (first + len(sums)) * size)
+        n_images, n_lines = max(1, positions // (height * width)), max(1, min(height, positions // width))
+        for first in range(0, n, n_images):
+            for line in range(0, height, n_lines):
+                above = min(line, 1)  # the kernel sees one line more on each side
+                seen = x[first : first + n_images, line - above : line + n_lines + 1]
+                images = torch.from_numpy(seen).permute(0, 3, 1, 2).float()
+                sums = F.conv2d(images, self._floats, padding=1).permute(0, 2, 3, 1)
+                sums = sums[:, above : above + n_lines].contiguous()
+                start = (first * height + line) * width * self.n_out
+                yield sums.numpy().reshape(-1), slice(start, start + sums.numel())
 
     @cached_property
     def _floats(self) -> Tensor:
