@@ -33,6 +33,8 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "kodak": ("kodak", ()),
     "chest-xray": ("medical/chest-xray", ()),
     "photos": ("photos-train.tar", ()),
+    "science": ("science", ()),
+    "odd": ("odd", ()),
     "eurosat-35db": ("eurosat.tar", ("--min-psnr", "35")),
     "eurosat-fit": ("eurosat.tar", FIT),
     "fashion-fit": ("fashion-mnist/train-images-idx3-ubyte.gz", FIT),

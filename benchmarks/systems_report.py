@@ -84,6 +84,18 @@ def below(points: Sequence[Point], most: float) -> list[Point]:
     return [*kept, replace(above, bits_per_pixel=most, bytes_per_item=factor * above.bytes_per_item, mean_psnr=psnr)]
 
 
+def pays(files: Sequence[Point], ours: Sequence[Point]) -> str:
+    """From the fewest bits on, up to how many of the files' ours are fewer at equal PSNR."""
+    (psnr, n_bytes), (our_psnr, our_bytes) = map(curve, (files, ours))
+    grid = np.linspace(max(psnr[0], our_psnr[0]), min(psnr[-1], our_psnr[-1]), 400)
+    base, own = np.interp(grid, psnr, np.log(n_bytes)), np.interp(grid, our_psnr, np.log(our_bytes))
+    if (own < base).all():
+        return "everywhere"
+    last = int(np.argmin(own < base))
+    bits_per_pixel = float(np.exp(base[last - 1])) * files[0].bits_per_pixel / files[0].bytes_per_item
+    return f"up to {bits_per_pixel:.2f} bits per pixel" if last else "nowhere"
+
+
 def gains(found: dict[str, Any]) -> list[list[str]]:
     """What ComCNN and RecCNN bring over each base codec: BD-rate against its files, where these take few bits and anywhere."""
     rows = []
@@ -94,11 +106,18 @@ def gains(found: dict[str, Any]) -> list[list[str]]:
             rates = [bd_rate(below(files, LOW_RATE), ours), bd_rate(files, ours)]
             psnrs = [[p.mean_psnr for p in points] for points in (files, ours)]
             texts = ["" if rate is None else f"{rate:+.1f} %" for rate in rates]
-            rows.append([base, kind, *texts, f"{max(map(min, psnrs)):.2f} to {min(map(max, psnrs)):.2f}"])
+            rows.append([base, kind, pays(files, ours), *texts, f"{max(map(min, psnrs)):.2f} to {min(map(max, psnrs)):.2f}"])
     return sorted(rows)
 
 
-GAINS = ["base", "system", f"BD-rate where the base takes less than {LOW_RATE} bits per pixel", "anywhere", "dB that both have"]
+GAINS = [
+    "base",
+    "system",
+    "fewer bytes",
+    f"BD-rate where the base takes less than {LOW_RATE} bits per pixel",
+    "anywhere",
+    "dB that both have",
+]
 
 
 def head(name: str) -> list[str]:

@@ -236,7 +236,8 @@ def planned() -> str:
     n_inside = [ok for row in run["sets"].values() for ok in row["inside"].values()]
     head = ["set", "recommended", "groups tried", "kB, stated: true", "mean dB, stated: true", "pooled dB, stated: true"]
     said = (
-        f"{sum(n_inside)} of {len(n_inside)} figures are inside of their intervals; {run['minutes']:.0f} minutes for each plan."
+        f"{sum(n_inside)} of {len(n_inside)} figures are inside of their intervals; "
+        f"{run['minutes']:.0f} minutes for each plan, 4 where a fit was asked for."
     )
     return f"{said}\n\n{table(head, rows)}"
 
