@@ -69,7 +69,7 @@ class Total:
         return Interval(self.value, self.value - half, self.value + half)
 
 
-def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clusters: float) -> Total:
+def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clusters: float, *, spread: float = 0.0) -> Total:
     """The total of a stratum.
 
     Args:
@@ -77,24 +77,26 @@ def total(measured: Sequence[float], known: Floats, known_totals: Floats, n_clus
         known: of each sampled cluster: [n, p], the first column above 0 and about in proportion to the cluster's size.
         known_totals: of all clusters of the stratum together: [p].
         n_clusters: of the stratum.
+        spread: standard deviation between clusters, as a part of their mean, that is assumed where the sample has less.
     """
     y = np.asarray(measured, np.float64)
     n, p = known.shape
     if n >= n_clusters:
         return Total(float(y.sum()), 0.0, math.inf)
     if p > 1 and (n < p + 2 or np.linalg.matrix_rank(known / known_totals) < p):
-        return total(measured, known[:, :1], known_totals[:1], n_clusters)
+        return total(measured, known[:, :1], known_totals[:1], n_clusters, spread=spread)
     rest = np.maximum(known_totals - known.sum(axis=0), 0.0)
-    predicted, variance, freedom = _predicted(y, known, rest, n_clusters)
+    predicted, variance, freedom = _predicted(y, known, rest, n_clusters, spread)
     return Total(float(y.sum()) + float(rest @ predicted), variance, freedom)
 
 
-def _predicted(y: Floats, known: Floats, rest: Floats, n_clusters: float) -> tuple[Floats, float, float]:
+def _predicted(y: Floats, known: Floats, rest: Floats, n_clusters: float, spread: float = 0.0) -> tuple[Floats, float, float]:
     """Factors of the regression, the variance of what they predict for the clusters that were not measured, its freedom.
 
     The variance is the larger one of two: that of the design, which takes each sample for as likely as any other, and that of
     the model (Royall 1970, "On finite population sampling theory under certain linear regression models"), which is larger
-    where the clusters that were measured happen not to be like the others.
+    where the clusters that were measured happen not to be like the others. Both are of at least the `spread` of `total`: a few
+    clusters that happen to be alike say little of the others.
     """
     n, p = known.shape
     scale = np.abs(known).max(axis=0)
@@ -104,9 +106,11 @@ def _predicted(y: Floats, known: Floats, rest: Floats, n_clusters: float) -> tup
     residuals, freedom = y - unit @ factors, n - p
     if freedom < 1:
         return factors / scale, math.inf, 0
-    design = n_clusters**2 * (1 - n / n_clusters) * float((residuals**2).sum()) / freedom / n
+    between = max(float((residuals**2).sum()) / freedom, float((spread * y.mean()) ** 2))
+    within = max(float((residuals**2 / known[:, 0]).sum()) / freedom, float(((spread * y) ** 2 / known[:, 0]).mean()))
+    design = n_clusters**2 * (1 - n / n_clusters) * between / n
     inverse = np.linalg.pinv((unit / root[:, None]).T @ (unit / root[:, None]))
-    model = float((residuals**2 / known[:, 0]).sum()) / freedom * float(rest[0] + (rest / scale) @ inverse @ (rest / scale))
+    model = within * float(rest[0] + (rest / scale) @ inverse @ (rest / scale))
     return factors / scale, max(design, model), freedom
 
 

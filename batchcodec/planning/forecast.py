@@ -35,6 +35,8 @@ META_BYTES = 256
 """That it may say more or less than that."""
 DESCRIBED = 0.05
 """Part by which bytes of names, labels and framing may differ in groups that were not read."""
+SPREAD = 0.005
+"""Part by which payloads of groups differ at least, whatever a few of them say."""
 ROUNDING = 0.005
 """dB that every PSNR may be off: what is printed has two digits."""
 
@@ -119,7 +121,7 @@ class Forecaster:
         trials = [trial for part in made.values() for trial in part.values()]
         weights, fixed, described = self._frames(text)
         margin = 0.0 if self._n_held >= self._n_items else (DESCRIBED * described) ** 2
-        payload = self._sum(layout, made, lambda trial: trial.n_bytes)
+        payload = self._sum(layout, made, lambda trial: trial.n_bytes, spread=SPREAD)
         n_bytes = (payload + Total(weights + fixed + described, margin, math.inf)).interval()
         seen = sum(trial.n_bytes for trial in trials)
         lossless = all(codec.lossless for codec in self._trials.codecs_of(text))
@@ -164,7 +166,16 @@ class Forecaster:
                 made[layout.places[index]][held.number] = trial
         return made if all(made.values()) else None
 
-    def _sum(self, layout: _Layout, made: Groups, value: Value, *, by_items: bool = False, scattered: bool = True) -> Total:
+    def _sum(
+        self,
+        layout: _Layout,
+        made: Groups,
+        value: Value,
+        *,
+        by_items: bool = False,
+        scattered: bool = True,
+        spread: float = 0.0,
+    ) -> Total:
         """The total over the whole dataset.
 
         Args:
@@ -173,9 +184,10 @@ class Forecaster:
             value: what is summed up.
             by_items: it is in proportion to the number of images, and differs from the reference by that; else to pixels.
             scattered: it is as uncertain as is the extent of what was not looked at.
+            spread: by which groups differ at least, as a part.
         """
         values = {h: {number: value(trial) for number, trial in part.items()} for h, part in made.items()}
-        return self._expanded(layout, values, value, by_items=by_items, scattered=scattered)
+        return self._expanded(layout, values, value, by_items=by_items, scattered=scattered, spread=spread)
 
     def _expanded(
         self,
@@ -185,6 +197,7 @@ class Forecaster:
         *,
         by_items: bool = False,
         scattered: bool = True,
+        spread: float = 0.0,
     ) -> Total:
         reference = self._made(self._reference, layout) or {}
         parts: list[Total] = []
@@ -200,9 +213,9 @@ class Forecaster:
                 numbers = list(cheap)
                 more = Total(0.0, more.variance * (stratum.n_clusters / len(cheap)) ** 2, more.freedom)
             sizes = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)
-            found = total(sums.tolist(), *sizes, stratum.n_clusters)
-            spread = stratum.scatter * found.value**2 if scattered else 0.0
-            parts.append(Total(found.value, found.variance + spread, found.freedom) + more)
+            found = total(sums.tolist(), *sizes, stratum.n_clusters, spread=spread)
+            unseen = stratum.scatter * found.value**2 if scattered else 0.0
+            parts.append(Total(found.value, found.variance + unseen, found.freedom) + more)
         return sum(parts[1:], parts[0])
 
     def _mean_psnr(self, layout: _Layout, made: Groups) -> Interval:
