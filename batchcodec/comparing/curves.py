@@ -92,8 +92,7 @@ def bd_rate_of(psnr: list[float], rate: list[float], test_psnr: list[float], tes
     check_bd_rate()
     import bjontegaard
 
-    low, high = max(psnr[0], test_psnr[0]), min(psnr[-1], test_psnr[-1])
-    if min(len(psnr), len(test_psnr)) < 2 or low >= high:
+    if min(len(psnr), len(test_psnr)) < 2 or max(psnr[0], test_psnr[0]) >= min(psnr[-1], test_psnr[-1]):
         return None
     found = bjontegaard.bd_rate(rate, psnr, test_rate, test_psnr, method="pchip", require_matching_points=False, min_overlap=0)
     return float(found)

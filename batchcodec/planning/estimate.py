@@ -115,7 +115,12 @@ def _predicted(y: Floats, known: Floats, rest: Floats, n_clusters: float, spread
 
 
 def filled(
-    measured: Mapping[int, float], beside: Mapping[int, float], extent: Mapping[int, float], *, differs: bool
+    measured: Mapping[int, float],
+    beside: Mapping[int, float],
+    extent: Mapping[int, float],
+    *,
+    differs: bool,
+    spread: float = 0.0,
 ) -> tuple[Floats, Total]:
     """What a few clusters tell of more of them, on which something cheaper was measured that goes with it.
 
@@ -128,6 +133,7 @@ def filled(
         extent: of these: how large they are.
         differs: of few clusters, whether the measurements differ by an amount in proportion to the extent, rather than by a
             factor. Of more, both are found by a regression.
+        spread: as in `total`.
 
     Returns:
         A value for each cluster of `beside`, in its order, measured or predicted, and what that may be off in sum.
@@ -141,7 +147,7 @@ def filled(
     if n < LEAST_FOR_REGRESSION:
         shift = 1.0 if differs else 0.0
         known, rest = (known[:, :1], rest[:1]) if differs else (known[:, 1:], rest[1:])
-    factors, variance, freedom = _predicted(y - shift * x, known, rest, m)
+    factors, variance, freedom = _predicted(y - shift * x, known, rest, m, spread)
     if len(factors) == 1:
         factors = np.array([factors[0], shift]) if differs else np.array([0.0, factors[0]])
     predicted = np.stack([every_size, every], axis=1) @ factors

@@ -209,7 +209,7 @@ class Forecaster:
             if len(cheap) > len(measured) and all(number in cheap for number in measured) and sum(cheap.values()) > 0:
                 known = stratum.known(list(cheap), by_items=by_items)[:, 0]
                 extent = dict(zip(cheap, known.tolist(), strict=True))
-                sums, more = filled(measured, cheap, extent, differs=by_items)
+                sums, more = filled(measured, cheap, extent, differs=by_items, spread=spread)
                 numbers = list(cheap)
                 more = Total(0.0, more.variance * (stratum.n_clusters / len(cheap)) ** 2, more.freedom)
             sizes = stratum.known(numbers, by_items=by_items), stratum.known_totals(by_items=by_items)

@@ -48,3 +48,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchcodec.comparing.curves.find_spec", lambda name: None if name == "bjontegaard" else found(name))
     with pytest.raises(MissingDependencyError, match=r"bjontegaard.*batchcodec\[compare\]"):
         bd_rate(CURVE, CURVE)
+
+
+def test_without_points_there_is_no_bd_rate() -> None:
+    assert bd_rate(CURVE, []) is None
+    assert bd_rate([], CURVE) is None
