@@ -93,19 +93,23 @@ def layer_names(found: object) -> dict[int, str]:
 @contextlib.contextmanager
 def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
     """With clocks around products and loops."""
-    product = Convolution._product
 
-    def timed(self: Convolution, seen: Any, n_in: int) -> Any:
-        name = clock.layer = names[id(self)]
-        started = time.thread_time()
-        result = product(self, seen, n_in)
-        clock.seconds[name] += time.thread_time() - started
-        clock.work[name] += seen.shape[0] * seen.shape[1] * self.n_out
-        clock.moved[name] += seen.nbytes + 4 * seen.shape[0] * self.n_out
-        return result
+    def timed(product: Callable[..., Any]) -> Callable[..., Any]:
+        def run(self: Convolution, seen: Any, *n_in: int) -> Any:
+            name = clock.layer = names[id(self)]
+            started = time.thread_time()
+            result = product(self, seen, *n_in)
+            clock.seconds[name] += time.thread_time() - started
+            gathered = self.kernel**2 if seen.ndim == 4 else 1
+            clock.work[name] += seen.size * gathered * self.n_out
+            clock.moved[name] += seen.nbytes + 4 * seen.size // seen.shape[-1] * self.n_out
+            return result
+
+        return run
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(Convolution, "_product", timed))
+        for way in ("_product", "_convolved"):
+            stack.enter_context(mock.patch.object(Convolution, way, timed(getattr(Convolution, way))))
         for place, kind, name in (
             (bytewise, "gather", "columns"),
             (engine, "loops", "activate"),

@@ -241,10 +241,12 @@ def access(measured: Measured, profile: str) -> list[Ratio]:
     return found
 
 
-def ratio_table(content: dict[str, Any]) -> str:
-    """All of them."""
+def ratio_table(content: dict[str, Any], *, measured_only: bool = False) -> str:
+    """All of them, or those that a part of the measurements has."""
     rows = []
     for ratio in ratios(content):
+        if measured_only and ratio.value is None:
+            continue
         digits = 0 if (ratio.value or 0) >= 20 else 2
         rows.append(
             [

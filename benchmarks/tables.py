@@ -134,8 +134,8 @@ def all_results() -> str:
     return "\n\n".join(f"**{title}**\n\n{make()}" for title, make in parts)
 
 
-def roofline() -> str:
-    content = results("roofline")
+def roofline(name: str = "roofline") -> str:
+    content = results(name)
     rows = []
     for run in content["runs"]:
         share = run["shares"]
@@ -284,6 +284,8 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     HERE.parent / "docs" / "performance.md": {
         "roofline": roofline,
         "ways": ways,
+        "roofline-avx2": lambda: roofline("roofline-avx2"),
+        "ratios-avx2": lambda: speed_report.ratio_table(results("throughput-avx2"), measured_only=True),
         "ratios": lambda: speed_report.ratio_table(results("throughput")),
         "formats": against_formats,
         "codecs": codecs_alone,

@@ -177,21 +177,26 @@ class Convolution:
         n, height, width, _ = x.shape
         positions = max(1, TILE_BYTES // (4 * (self.n_in + self.n_out)))
         if self.kernel == 1:
-            rows = torch.from_numpy(x.reshape(-1, self.n_in))
+            rows = x.reshape(-1, self.n_in)
             for first in range(0, len(rows), positions):
-                sums = rows[first : first + positions].float() @ self._floats
+                sums = self._convolved(rows[first : first + positions])
                 yield sums.numpy().reshape(-1), slice(first * self.n_out, (first + len(sums)) * self.n_out)
             return
         n_images, n_lines = max(1, positions // (height * width)), max(1, min(height, positions // width))
         for first in range(0, n, n_images):
             for line in range(0, height, n_lines):
                 above = min(line, 1)  # the kernel sees one line more on each side
-                seen = x[first : first + n_images, line - above : line + n_lines + 1]
-                images = torch.from_numpy(seen).permute(0, 3, 1, 2).float()
-                sums = F.conv2d(images, self._floats, padding=1).permute(0, 2, 3, 1)
+                sums = self._convolved(x[first : first + n_images, line - above : line + n_lines + 1])
                 sums = sums[:, above : above + n_lines].contiguous()
                 start = (first * height + line) * width * self.n_out
                 yield sums.numpy().reshape(-1), slice(start, start + sums.numel())
+
+    def _convolved(self, x: NDArray[np.int8] | NDArray[np.int16]) -> Tensor:
+        """Sums of positions [n, I], or with a larger kernel of images [n, h, w, I] with zeros around them: float32."""
+        seen = torch.from_numpy(x)
+        if self.kernel == 1:
+            return seen.float() @ self._floats
+        return F.conv2d(seen.permute(0, 3, 1, 2).float(), self._floats, padding=1).permute(0, 2, 3, 1)
 
     @cached_property
     def _floats(self) -> Tensor:
