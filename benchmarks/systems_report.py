@@ -143,7 +143,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(content), figsize=(7 * len(content), 7), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(content), figsize=(7 * len(content), 8.5), layout="constrained", squeeze=False)
     colours = {"jpeg": "tab:gray", "webp": "tab:green", "avif": "tab:blue", "jxl": "tab:purple", "jpeg2000": "tab:brown"}
     own = {"hyperprior": "tab:red", "balle2017": "tab:orange", "autoencoder, rate, rans": "tab:pink"}
     for axis, (name, found) in zip(axes[0], content.items(), strict=True):
@@ -168,7 +168,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
             )
         axis.set(xscale="log", xlabel="bits per pixel, weights not counted (log)", ylabel="mean PSNR, dB", title=TITLES[name])
         axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=3)
     figure.savefig(path, dpi=100)
     print(f"written to {path}")
 
