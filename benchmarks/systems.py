@@ -1,6 +1,6 @@
 """All systems of the source paper and its rivals on three sets, in one table and one figure.
 
-    python benchmarks/systems.py                # what the last run lacks: about half an hour of one core for all
+    python benchmarks/systems.py                # what the last run lacks: about two hours of one core for all
     python benchmarks/systems.py --set kodak    # one set
     python benchmarks/systems.py --only comcnn --again  # measure the curves again whose name this is found in
     python benchmarks/systems.py --show         # the tables and the figure of the JSON, nothing measured
@@ -12,8 +12,9 @@ and, for the small images, as mosaics of a group. The models for Fashion-MNIST w
 on photographs alone.
 
 Each point is a real archive that is read back. Bytes are of the whole archive but weights, which have a column of their own.
-BD-rates are against JPEG files (4:2:0, optimised tables) on mean PSNR, over the range that both have. At the set's PSNR, bytes
-and MS-SSIM are interpolated between points. Milliseconds are CPU time of one core for one image, mean over a curve's points.
+BD-rates are against JPEG files (4:2:0, optimised tables) on mean PSNR: over one range for all curves that reach over it, and
+over the range that a curve shares with JPEG. At the set's PSNR, bytes and MS-SSIM are interpolated between points. Milliseconds
+are CPU time of one core for one image, mean over a curve's points.
 
 Needs BATCHCODEC_DATA with `fashion-mnist/`, `kodak/` and `eurosat.tar` in it.
 """
