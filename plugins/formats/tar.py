@@ -134,7 +134,7 @@ class TarItems(ImageFiles):
                     self._sidecars[name] = (member.offset_data, member.size)
                 else:
                     n_others += 1
-        except tarfile.TarError as exc:
+        except (tarfile.TarError, IndexError, OverflowError) as exc:  # tarfile checks few of the numbers that it computes with
             raise InputError(path, f"not a tar, or a damaged one: {exc}") from exc
         except STREAM_ERRORS as exc:
             raise InputError(path, f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
