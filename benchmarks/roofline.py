@@ -96,23 +96,24 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
     """With clocks around products and loops."""
 
     def timed(product: Callable[..., Any]) -> Callable[..., Any]:
-        def run(self: Convolution, seen: Any, *n_in: int) -> Any:
+        def run(self: Convolution, seen: Any, *sizes: int) -> Any:
             name = clock.layer = names[id(self)]
             started = time.thread_time()
-            result = product(self, seen, *n_in)
+            result = product(self, seen, *sizes)
             clock.seconds[name] += time.thread_time() - started
-            gathered = self.kernel**2 if seen.ndim == 4 else 1
-            clock.work[name] += seen.size * gathered * self.n_out
-            clock.moved[name] += seen.nbytes + 4 * seen.size // seen.shape[-1] * self.n_out
+            n_sums = int(np.prod(result.shape))
+            clock.work[name] += n_sums * (seen.shape[1] if seen.ndim == 2 else self.kernel**2 * self.n_in)
+            clock.moved[name] += seen.nbytes + 4 * n_sums
             return result
 
         return run
 
     with contextlib.ExitStack() as stack:
-        for way in ("_product", "_convolved"):
+        for way in ("_product", "_product_of_words"):
             stack.enter_context(mock.patch.object(Convolution, way, timed(getattr(Convolution, way))))
         for place, kind, name in (
             (bytewise, "gather", "columns"),
+            (Convolution, "gather", "_words_of"),
             (engine, "loops", "activate"),
             (engine, "loops", "add"),
             (engine, "loops", "round_to"),
@@ -163,7 +164,7 @@ def candidates() -> list[dict[str, Any]]:
         with torch.no_grad():
             layer.weight.copy_(layer.quantised()[0])
         layer.freeze(shift)
-        fast = Convolution.of(layer, int8=True)
+        words, fast = (Convolution.of(layer, int8=int8) for int8 in (False, True))
         x = np.random.default_rng(0).integers(-127, 128, (*shape, n_in)).astype(np.int8)
         floats = torch.from_numpy(x).float().permute(0, 3, 1, 2)
         weight, bias, padding = layer.weight.detach(), torch.zeros(n_out), kernel // 2
@@ -181,6 +182,7 @@ def candidates() -> list[dict[str, Any]]:
             "float32, channels last": partial(conv2d, last, weight, bias, padding=padding),
             "oneDNN's convolution of bytes": partial(internal, shifted, 1.0, 128, quantised, torch.ones(n_out), zeros, *tail),
             "products of bytes": partial(all_sums, fast, x),
+            "products of 16 bits": partial(all_sums, words, x),
         }
         work = n_in * n_out * kernel**2 * shape[0] * shape[1] * shape[2]
         with numerics(), torch.no_grad():

@@ -1,7 +1,7 @@
 """Loops around the matrix products of an exact network, in machine code: inputs to rows, sums to activations.
 
 Activations are int8, integers of -127..127 in steps of their grid. *Sums* are what weights and inputs as integers add up to,
-int32 or float32 as the product left them; times the `scale` of their channel and plus its `bias` they are in units of the grid
+int32; times the `scale` of their channel and plus its `bias` they are in units of the grid
 that they go to, whole numbers and fractions. All of it is exact (see `batchcodec.learned.exact`).
 
 The loops run over flat arrays, channels last: `scale` and `bias` are float32 [c * O] for some c, repeated for c positions, so
@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from batchcodec.entropy._jit import jit
 from batchcodec.learned.exact import ACT_LIMIT, SLOPE
 
-Sums = NDArray[np.int32] | NDArray[np.float32]
-
 _LIMIT = np.float32(ACT_LIMIT)
 _SLOPE = np.float32(SLOPE)
 _MAGIC = np.float32(3 << 22)
@@ -29,7 +27,6 @@ _HALF, _HIGH, _BYTE = np.int16(128), np.int16(-256), np.int16(8)
 
 i32_in = types.Array(types.int32, 1, "C", readonly=True)
 f32_in = types.Array(types.float32, 1, "C", readonly=True)
-SUMS = (i32_in, f32_in)
 i8_out = types.Array(types.int8, 1, "C")
 i32_out = types.Array(types.int32, 1, "C")
 _i16_in = types.Array(types.int16, 1, "C", readonly=True)
@@ -138,8 +135,8 @@ def columns(x: NDArray[np.int64], height: int, width: int, depth: int, first: in
         _columns(x, height, width, depth, first, out)
 
 
-@jit([types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS])
-def activate(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int8]) -> None:
+@jit(types.void(i32_in, f32_in, f32_in, i8_out))
+def activate(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int8]) -> None:
     """LeakyReLU, rounding and clamp; flat arrays of one length."""
     step = len(scale)
     for start in range(0, len(sums), step):
@@ -152,8 +149,8 @@ def activate(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], 
             to[t] = np.int8(np.int32((x + _MAGIC) - _MAGIC))
 
 
-@jit([types.void(sums, f32_in, f32_in, i8_out) for sums in SUMS])
-def add(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], x: NDArray[np.int8]) -> None:
+@jit(types.void(i32_in, f32_in, f32_in, i8_out))
+def add(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], x: NDArray[np.int8]) -> None:
     """The end of a residual block: x + sums, rounded and clamped, in place; flat arrays of one length."""
     step = len(scale)
     for start in range(0, len(sums), step):
@@ -165,8 +162,10 @@ def add(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], x: ND
             to[t] = np.int8(np.int32((y + _MAGIC) - _MAGIC))
 
 
-@jit([types.void(sums, f32_in, f32_in, types.float32, i32_out) for sums in SUMS])
-def round_to(sums: Sums, scale: NDArray[np.float32], bias: NDArray[np.float32], limit: float, out: NDArray[np.int32]) -> None:
+@jit(types.void(i32_in, f32_in, f32_in, types.float32, i32_out))
+def round_to(
+    sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], limit: float, out: NDArray[np.int32]
+) -> None:
     """Rounding and a clamp to at most 2^22, without a nonlinearity; flat arrays of one length."""
     step = len(scale)
     for start in range(0, len(sums), step):

@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcodec.errors import BatchcodecError
-from batchcodec.learned.convolution import int8_is_exact
 from batchcodec.learned.hyperprior import kernels, quantising
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.byte_analysis import ByteAnalysis, pictures
+from batchcodec.learned.hyperprior.byte_encoder import ByteEncoder, pictures
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, inference
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.network import Encoder
 from batchcodec.learned.shipped import read
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
-
-pytestmark = pytest.mark.skipif(not int8_is_exact(), reason="no exact product of bytes")
 
 
 @settings(deadline=None, max_examples=30)
@@ -53,7 +50,15 @@ def test_nearly_the_same_latents(stride: int, channels: int, width: int, blocks:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float() - offset
         expected = encoder.analysis(x)
         linear = encoder.linear(x)
-        found = ByteAnalysis(encoder, offset)(images)
+        planes = torch.tensor([-1.0, 0.5, 2.0])[:, None, None, None]
+        coder = ByteEncoder(encoder, offset, planes)
+        found = coder.analysis(images)
+        for plane in planes:
+            some = plane[None].expand(len(images), 1, 1, 1)
+            z = encoder.hyper_analysis(expected, some.expand(-1, 1, *expected.shape[2:]))
+            nearly = coder.hyper_analysis(expected, some)
+            assert nearly.shape == z.shape
+            assert (nearly - z).abs().mean() < 0.01  # it is rounded to integers
     assert found.shape == expected.shape
     nonlinear = (expected - linear).abs().mean()
     assert nonlinear > 1  # gray levels: there is something to approximate
@@ -72,8 +77,18 @@ def test_bytes_and_errors_are_those_of_float32(name: str, quality: int, monkeypa
         error = coder.decode(payload, spec).astype(np.float64) - images
         return len(payload), float(10 * np.log10(255**2 / np.square(error).mean()))
 
+    class Plain:
+        def __init__(self, model: LoadedModel) -> None:
+            self.encoder, self.offset = model.encoder, float(model.decoder.offset)
+
+        def analysis(self, images: Pixels) -> torch.Tensor:
+            return self.encoder.analysis(torch.from_numpy(images).permute(0, 3, 1, 2).float() - self.offset)
+
+        def hyper_analysis(self, y: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
+            return self.encoder.hyper_analysis(y, planes.expand(-1, 1, *y.shape[2:]))
+
     n_bytes, psnr = packed()
-    monkeypatch.setattr(LoadedModel, "byte_analysis", None)
+    monkeypatch.setattr(LoadedModel, "byte_encoder", property(Plain))
     plain_bytes, plain_psnr = packed()
     assert abs(n_bytes / plain_bytes - 1) < 0.003
     assert abs(psnr - plain_psnr) < 0.02
@@ -86,14 +101,6 @@ def test_large_images_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
         whole = quantising.analysed(model, image)
         monkeypatch.setattr(quantising, "STRIP_PIXELS", 1)
         assert torch.allclose(quantising.analysed(model, image), whole, atol=1e-3)
-
-
-def test_where_bytes_are_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchcodec.learned.hyperprior.model.int8_pays", lambda: False)
-    model = LoadedModel(read("photo-gray"))
-    assert model.byte_analysis is None
-    with inference():
-        assert quantising.analysed(model, pictures(1)).shape == (8, model.arch.latent, 8, 8)
 
 
 def test_a_model_without_an_encoder_still_says_so() -> None:

@@ -22,7 +22,7 @@ from batchcodec.learned.hyperprior.network import (
     SCALE_START,
     SCALE_STEPS,
 )
-from batchcodec.learned.kernels import SUMS, Sums, f32_in, i32_in
+from batchcodec.learned.kernels import f32_in, i32_in
 
 # Constants have the types that the loops compute in: numba would widen everything to 64 bits.
 _MAGIC = np.float32(3 << 22)
@@ -38,6 +38,7 @@ _ONE, _TWO, _THREE = np.int16(1), np.int16(2), np.int16(3)
 _RANGE = np.float32(2 * LATENT_LIMIT)
 _K_LIMIT = np.int32(1 << 13)
 """Beyond this a latent is clamped whatever its step is."""
+_WORD_LIMIT = np.float32(8191)
 _PIXEL_LIMIT = np.float32(PIXEL_LIMIT)
 _PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
 
@@ -45,7 +46,7 @@ _i16_2d = types.Array(types.int16, 2, "C", readonly=True)
 _i16_3d_in = types.Array(types.int16, 3, "C", readonly=True)
 _i32_3d_in = types.Array(types.int32, 3, "C", readonly=True)
 _i16_4d_in = types.Array(types.int16, 4, "C", readonly=True)
-_SUMS_2D = tuple(types.Array(kind, 2, "C", readonly=True) for kind in (types.int32, types.float32))
+_i32_2d = types.Array(types.int32, 2, "C", readonly=True)
 _i64_1d = types.Array(types.int64, 1, "C", readonly=True)
 _i16_3d = types.Array(types.int16, 3, "C")
 _i16_4d = types.Array(types.int16, 4, "C")
@@ -54,9 +55,9 @@ _u8_out = types.Array(types.uint8, 1, "C")
 _u16_3d = types.Array(types.uint16, 3, "C")
 
 
-@jit([types.void(sums, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d) for sums in _SUMS_2D])
+@jit(types.void(_i32_2d, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d))
 def parameters(
-    sums: Sums,
+    sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -253,7 +254,7 @@ def _place(i: int, j: int, across: int, side: int) -> int:
 
 @njit(inline="always")
 def _pixels(
-    sums: Sums,
+    sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -293,24 +294,21 @@ def _pixels(
 
 
 @jit(
-    [
-        types.void(
-            sums,
-            f32_in,
-            f32_in,
-            types.int64,
-            i32_in,
-            types.int64,
-            types.float32,
-            types.int64,
-            types.int64,
-            _u8_out,
-        )
-        for sums in SUMS
-    ]
+    types.void(
+        i32_in,
+        f32_in,
+        f32_in,
+        types.int64,
+        i32_in,
+        types.int64,
+        types.float32,
+        types.int64,
+        types.int64,
+        _u8_out,
+    )
 )
 def pixels(
-    sums: Sums,
+    sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
@@ -387,3 +385,19 @@ def centred(pixels: NDArray[np.uint8], offset: float, scale: float, out: NDArray
     for t in range(len(pixels)):
         value = (np.float32(pixels[t]) - offset) * scale
         out[t] = np.int8(np.int32((value + _MAGIC) - _MAGIC))
+
+
+@jit(
+    types.void(
+        types.Array(types.float32, 2, "C", readonly=True),
+        types.float32,
+        types.Array(types.int16, 2, "C"),
+    )
+)
+def words(values: NDArray[np.float32], scale: float, out: NDArray[np.int16]) -> None:
+    """Values times a scale, rounded and clamped to 14 bits: float32 [n, C] to the first C of int16 [n, >= C]."""
+    for i in range(len(values)):
+        row, to = values[i], out[i]
+        for c in range(len(row)):
+            value = min(max(row[c] * scale, -_WORD_LIMIT), _WORD_LIMIT)
+            to[c] = np.int16(np.int32((value + _MAGIC) - _MAGIC))

@@ -19,11 +19,10 @@ from batchcodec.entropy import gaussian
 from batchcodec.entropy.values import Bank
 from batchcodec.errors import InexactMachineError, ModelError
 from batchcodec.learned import model_file
-from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
 from batchcodec.learned.hyperprior import probe
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.byte_analysis import ByteAnalysis
+from batchcodec.learned.hyperprior.byte_encoder import ByteEncoder
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
@@ -173,20 +172,18 @@ class LoadedModel:
         return encoder.eval()
 
     @cached_property
-    def byte_analysis(self) -> ByteAnalysis | None:
-        """The analysis transform for encoding, where the processor multiplies bytes."""
-        if self.device != "cpu" or not int8_pays():
-            return None
-        return ByteAnalysis(self.encoder, float(self.decoder.offset))
+    def byte_encoder(self) -> ByteEncoder:
+        """The encoder as it runs on a processor."""
+        decoder = self.decoder
+        planes = decoder.steps_at(torch.arange(0.0, 100.0, 33.0))[1]
+        return ByteEncoder(self.encoder, float(decoder.offset), planes)
 
     @cached_property
-    def quick_encoder(self) -> Encoder:
-        """The same for encoding: all but its linear part in bfloat16 where that is fast.
+    def device_encoder(self) -> Encoder:
+        """The encoder as it runs on another device: all but its linear part in bfloat16.
 
         What the nonlinear part adds is small, and its rounding is far below a quantiser step; hyper-latents are few.
         """
-        if self.device == "cpu" and not bfloat16_is_fast():
-            return self.encoder
         encoder = copy.deepcopy(self.encoder).to(self.device)
         encoder.nonlinear.to(torch.bfloat16)
         encoder.hyper.to(torch.bfloat16)
@@ -227,12 +224,6 @@ class LoadedModel:
     def without_encoder(self) -> bytes:
         """What an archive stores: all that decoding needs."""
         return model_file.without_encoder(self.tensors, self.document)
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 as such, and so faster than float32."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent before torch 2.6
-    return bool(supported and supported())
 
 
 def exact_layers(decoder: Decoder) -> list[tuple[str, ExactConv2d]]:

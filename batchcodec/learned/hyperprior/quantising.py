@@ -81,17 +81,22 @@ def _analysed(model: LoadedModel, images: Pixels) -> Tensor:
 
 
 def _latents(model: LoadedModel, images: Pixels) -> Tensor:
-    if model.byte_analysis:
-        return model.byte_analysis(images)
-    return model.quick_encoder.analysis((gray_levels(model, images) - model.decoder.offset).to(model.device)).cpu()
+    if model.device == "cpu":
+        return model.byte_encoder.analysis(images)
+    return model.device_encoder.analysis((gray_levels(model, images) - model.decoder.offset).to(model.device)).cpu()
 
 
 def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions) -> Tensor:
     """Rounded hyper-latents [N, Z, h', w'] of latents."""
     parts = batches(len(y), y.shape[2] * y.shape[3] * model.arch.stride**2)
-    planes = conditions.plane.expand(-1, 1, *y.shape[2:])
-    encoder, device = model.quick_encoder, model.device
-    return torch.cat([coding.clamp_hyper(encoder.hyper_analysis(y[p].to(device), planes[p].to(device))).cpu() for p in parts])
+    return torch.cat([coding.clamp_hyper(_hyper_latents(model, y[part], conditions.plane[part])) for part in parts])
+
+
+def _hyper_latents(model: LoadedModel, y: Tensor, planes: Tensor) -> Tensor:
+    if model.device == "cpu":
+        return model.byte_encoder.hyper_analysis(y, planes)
+    planes = planes.expand(-1, 1, *y.shape[2:])
+    return model.device_encoder.hyper_analysis(y.to(model.device), planes.to(model.device)).cpu()
 
 
 def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: Tensor, worth: Tensor | None) -> Integers:
