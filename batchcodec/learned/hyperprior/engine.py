@@ -48,6 +48,8 @@ Code = Callable[[int, NDArray[np.int64], Latents, Tables], NDArray[np.int32]]
 
 SHARE = 1024
 """Positions of latents that are worth the help of another core."""
+PART = 4096
+"""Positions that go through the entropy model together: what is known of them stays in the caches."""
 
 _GRID = 2.0**GRID_BITS
 _CROSS = (1, 3, 5, 7)
@@ -235,8 +237,14 @@ class _SliceLayers:
 
 def _share(n_images: int, n_lines: int, width: int, work: Callable[[slice, slice], None]) -> None:
     """work(images, lines) with the help of idle cores: some of the images each, or some of the lines of the only one."""
+
+    def some(first: int, last: int) -> None:
+        step = max(1, PART // (n_lines * width))
+        for start in range(first, last, step):
+            work(slice(start, min(last, start + step)), slice(0, n_lines))
+
     if n_images > 1:
-        share(n_images, -(-SHARE // (n_lines * width)), lambda first, last: work(slice(first, last), slice(0, n_lines)))
+        share(n_images, -(-SHARE // (n_lines * width)), some)
     else:
         share(n_lines, -(-SHARE // width), lambda first, last: work(slice(0, 1), slice(first, last)))
 

@@ -32,12 +32,14 @@ _SCALE_START = np.float32(SCALE_START)
 _FIRST_TABLE = np.int32(-gaussian.FIRST_LOG2 * SCALE_STEPS)
 _LAST_TABLE = np.int32(gaussian.N_SCALES - 1)
 _NO_TABLE = np.int32(0)
-_LATENT_LIMIT = np.int32(LATENT_LIMIT)
-_FEATURE_LIMIT = np.int16(FEATURE_LIMIT)
-_ONE, _TWO, _THREE = np.int16(1), np.int16(2), np.int16(3)
+_LATENT_LOW, _LATENT_HIGH = np.int32(-LATENT_LIMIT), np.int32(LATENT_LIMIT)
+_FEATURE_LOW, _FEATURE_HIGH = np.int32(-FEATURE_LIMIT), np.int32(FEATURE_LIMIT)
+_ONE, _TWO, _THREE = np.int32(1), np.int32(2), np.int32(3)
 _RANGE = np.float32(2 * LATENT_LIMIT)
-_K_LIMIT = np.int32(1 << 13)
+_K_LOW, _K_HIGH = np.int32(-(1 << 13)), np.int32(1 << 13)
 """Beyond this a latent is clamped whatever its step is."""
+_At = np.uint64
+"""Places in flat arrays: what may be negative, numba tests for each value."""
 _WORD_LIMIT = np.float32(8191)
 _PIXEL_LIMIT = np.float32(PIXEL_LIMIT)
 _PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
@@ -80,28 +82,41 @@ def parameters(
     """
     n_positions, channels = mean.shape[1:]
     own = np.int32(n_hyper)
+    means, tables, numbers, steps = mean.reshape(-1), index.reshape(-1), sums.reshape(-1), log_step.reshape(-1)
+    n, i = first // n_positions, first % n_positions
+    n_channels = _At(channels)
     for r in range(sums.shape[0]):
-        n, i = (first + r) // n_positions, (first + r) % n_positions
-        row, means, tables, step = sums[r], mean[n, i], index[n, i], log_step[n]
-        for c in range(channels):
-            x = np.float32(row[c]) * scale[c] + bias[c]
+        at, to, step = _At(2 * r * channels), _At((first + r) * channels), _At(n * channels)
+        for c in range(n_channels):
+            x = np.float32(numbers[at + c]) * scale[c] + bias[c]
             x = min(max(x, -_MEAN_LIMIT), _MEAN_LIMIT)
-            means[c] = np.int16(np.int32((x + _MAGIC) - _MAGIC))
-        row, scales, biases = row[channels:], scale[channels:], bias[channels:]
-        for c in range(channels):
-            s = np.float32(row[c]) * scales[c] + biases[c] + _SCALE_START
+            means[to + c] = np.int16(np.int32((x + _MAGIC) - _MAGIC))
+        at += n_channels
+        for c in range(n_channels):
+            s = np.float32(numbers[at + c]) * scale[n_channels + c] + bias[n_channels + c] + _SCALE_START
             s = min(max(s, -_SCALE_LIMIT), _SCALE_LIMIT)
-            table = np.int32((s + _MAGIC) - _MAGIC) - np.int32(step[c]) + _FIRST_TABLE
-            tables[c] = np.uint16(min(max(table, _NO_TABLE), _LAST_TABLE) + own)
+            table = np.int32(np.int32((s + _MAGIC) - _MAGIC) - np.int32(steps[step + c]) + _FIRST_TABLE)
+            tables[to + c] = np.uint16(min(max(table, _NO_TABLE), _LAST_TABLE) + own)
+        i += 1
+        if i == n_positions:
+            n, i = n + 1, 0
 
 
-@jit(types.int16(types.int16))
-def _feature(value: np.int16) -> np.int16:
+@njit(inline="always")
+def _feature(value: np.int32) -> np.int32:
     """A quarter of a latent, ties to even, clamped."""
-    quarter = np.int16(value >> _TWO)
+    quarter = np.int32(value >> _TWO)
     # 3 of 4, or 2 of 4 and odd: what is left, and the last bit of the quarter, are 3 or more
-    quarter += np.int16(((value & _THREE) + (quarter & _ONE)) > _TWO)
-    return min(max(quarter, -_FEATURE_LIMIT), _FEATURE_LIMIT)
+    more = np.int32(np.int32(value & _THREE) + np.int32(quarter & _ONE)) > _TWO
+    return min(max(np.int32(quarter + np.int32(more)), _FEATURE_LOW), _FEATURE_HIGH)
+
+
+@njit(inline="always")
+def _copy(x: NDArray[np.int16], at: int, out: NDArray[np.int16], to: int, n: int) -> None:
+    """Some values of a flat array to another; places that may be negative would be looked at one by one."""
+    a, b = _At(at), _At(to)
+    for c in range(_At(n)):
+        out[b + c] = x[a + c]
 
 
 @jit(types.void(_i32_3d_in, _i16_3d_in, _i16_2d, _i64_1d, types.int64, _i16_4d, _i16_4d))
@@ -126,19 +141,24 @@ def place(
         features: int16 [N, h, w, M], output.
     """
     n_images, n_positions, channels = k.shape
-    width = latents.shape[2]
+    size, area, depth = n_positions * channels, latents.shape[1] * latents.shape[2], latents.shape[3]
+    all_numbers, all_means, all_steps = k.reshape(-1), mean.reshape(-1), steps.reshape(-1)
+    all_latents, all_features = latents.reshape(-1), features.reshape(-1)
+    step, values, seen = np.empty(size, np.int16), np.empty(size, np.int16), np.empty(size, np.int16)
     for n in range(n_images):
         for i in range(n_positions):
-            y, x = positions[i] // width, positions[i] % width
-            numbers, means, step = k[n, i], mean[n, i], steps[n]
-            values = latents[n, y, x, column : column + channels]
-            for c in range(channels):
-                size = min(max(numbers[c], -_K_LIMIT), _K_LIMIT)
-                value = np.int32(means[c]) + size * np.int32(step[c])
-                values[c] = np.int16(min(max(value, -_LATENT_LIMIT), _LATENT_LIMIT))
-            seen = features[n, y, x, column : column + channels]
-            for c in range(channels):
-                seen[c] = _feature(values[c])
+            _copy(all_steps, n * channels, step, i * channels, channels)
+        numbers, means = all_numbers[n * size : (n + 1) * size], all_means[n * size : (n + 1) * size]
+        for t in range(size):  # a long loop is vectorised
+            number = min(max(numbers[t], _K_LOW), _K_HIGH)
+            value = np.int32(np.int32(means[t]) + np.int32(number * np.int32(step[t])))
+            value = min(max(value, _LATENT_LOW), _LATENT_HIGH)
+            values[t] = np.int16(value)
+            seen[t] = np.int16(_feature(value))
+        for i in range(n_positions):
+            to = (n * area + positions[i]) * depth + column
+            _copy(values, i * channels, all_latents, to, channels)
+            _copy(seen, i * channels, all_features, to, channels)
 
 
 @jit(types.void(_i16_4d_in, _i16_4d))
@@ -149,7 +169,7 @@ def featured(latents: NDArray[np.int16], features: NDArray[np.int16]) -> None:
             for j in range(latents.shape[2]):
                 values, seen = latents[n, i, j], features[n, i, j]
                 for c in range(len(values)):
-                    seen[c] = _feature(values[c])
+                    seen[c] = np.int16(_feature(np.int32(values[c])))
 
 
 @jit(types.void(_i16_4d_in, types.int64, _i64_1d, _i16_3d))
@@ -162,21 +182,22 @@ def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.i
         positions: int64 [n], places among the h * w.
         out: int16 [N, n, 4 * C], output.
     """
-    n_images, height, width, _ = features.shape
-    channels = out.shape[2] // 4
-    for n in range(n_images):
-        for i in range(len(positions)):
-            y, x = positions[i] // width, positions[i] % width
-            for side in range(4):
-                v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
-                to = out[n, i, side * channels : (side + 1) * channels]
-                if v < 0 or u < 0 or v >= height or u >= width:
-                    for c in range(channels):
-                        to[c] = 0
+    n_images, height, width, depth = features.shape
+    n_positions, channels = len(positions), out.shape[2] // 4
+    flat, seen = features.reshape(-1), out.reshape(-1)
+    for i in range(n_positions):
+        y, x = positions[i] // width, positions[i] % width
+        for side in range(4):
+            v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
+            inside = v >= 0 and u >= 0 and v < height and u < width
+            at, to = (v * width + u) * depth + column, (i * 4 + side) * channels
+            for _ in range(n_images):
+                if inside:
+                    _copy(flat, at, seen, to, channels)
                 else:
-                    row = features[n, v, u, column : column + channels]
-                    for c in range(channels):
-                        to[c] = row[c]
+                    for c in range(_At(channels)):
+                        seen[_At(to) + c] = 0
+                at, to = at + height * width * depth, to + n_positions * 4 * channels
 
 
 @jit(
