@@ -17,7 +17,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from batchcodec import metrics
-from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.quantising import Integers, Qualities, hyper_analysed, quantised, worth_of
@@ -71,7 +70,7 @@ def _ends(quality: int) -> tuple[int, int]:
 
 def _measured(model: LoadedModel, images: Pixels, y: Tensor, qualities: Qualities) -> tuple[Integers, npt.NDArray[np.float64]]:
     """What is coded of each image at its quality, and the MSE [N]."""
-    conditions = coding.Conditions.of(model.decoder, qualities)
+    conditions = model.conditions(qualities)
     z = hyper_analysed(model, y, conditions)
     integers = quantised(model, conditions, y, z, worth_of(model, qualities))
     decoded = synthesised(model, integers.latents, conditions)

@@ -63,7 +63,7 @@ class Conditions:
         log_step = self.log_step.flatten(1).numpy().astype(np.int16)
         return steps, log_step, (self.plane.flatten().numpy() * 2.0**GRID_BITS).astype(np.int8)
 
-    def __getitem__(self, rows: slice | list[int]) -> Conditions:
+    def __getitem__(self, rows: slice | list[int] | npt.NDArray[np.int64]) -> Conditions:
         return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows], self.qualities[rows])
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchcodec.learned.hyperprior import allotment, coding, payloads
+from batchcodec.learned.hyperprior import allotment, payloads
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised, worth_of
 from batchcodec.learned.hyperprior.refinement import refined
@@ -64,7 +64,7 @@ def encode(model: LoadedModel, images: Pixels, quality: int, effort: int, tune: 
     if tune == "psnr" and plan.allotment:
         allot = allotment.guessed if plan.allotment == "guess" else allotment.searched
         qualities = allot(model, images, y, quality)
-    conditions = coding.Conditions.of(model.decoder, qualities)
+    conditions = model.conditions(qualities)
     z = hyper_analysed(model, y, conditions)
     worth = worth_of(model, qualities) if plan.optimised else None
     if plan.descent and worth is not None:

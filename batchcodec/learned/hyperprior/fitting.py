@@ -22,7 +22,6 @@ import torch
 
 from batchcodec.errors import OptionError
 from batchcodec.learned.exact import numerics
-from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
@@ -222,7 +221,7 @@ def measure(name: str, model: LoadedModel, held_out: Pixels, quality: int, n_pix
         for at in range(0, len(held_out), 32):
             images = held_out[at : at + 32]
             qualities = np.full(len(images), quality, np.uint8)
-            conditions = coding.Conditions.of(model.decoder, qualities)
+            conditions = model.conditions(qualities)
             y = analysed(model, images)
             integers = quantised(model, conditions, y, hyper_analysed(model, y, conditions), None)
             decoded = synthesised(model, integers.latents, conditions)[:, :side, :side]

@@ -20,7 +20,7 @@ from batchcodec.entropy.values import Bank
 from batchcodec.errors import InexactMachineError, ModelError
 from batchcodec.learned import model_file
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
-from batchcodec.learned.hyperprior import probe
+from batchcodec.learned.hyperprior import coding, probe
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.byte_encoder import ByteEncoder
 from batchcodec.learned.hyperprior.engine import Engine
@@ -170,6 +170,14 @@ class LoadedModel:
         for parameter in encoder.parameters():
             parameter.requires_grad_(False)
         return encoder.eval()
+
+    def conditions(self, qualities: npt.NDArray[np.uint8]) -> coding.Conditions:
+        """For the qualities 1..100 of images, uint8 [N]."""
+        return self._every_quality[qualities.astype(np.int64) - 1]
+
+    @cached_property
+    def _every_quality(self) -> coding.Conditions:
+        return coding.Conditions.of(self.decoder, np.arange(1, 101, dtype=np.uint8))
 
     @cached_property
     def byte_encoder(self) -> ByteEncoder:

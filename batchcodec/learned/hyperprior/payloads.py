@@ -76,7 +76,7 @@ def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width:
     flat = stream.take(hyper_index(model, shape[0] * shape[1] * shape[2]))
     if flat.max(initial=0) > HYPER_LIMIT or flat.min(initial=0) < -HYPER_LIMIT:
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
-    conditions = coding.Conditions.of(model.decoder, qualities.astype(np.uint8))
+    conditions = model.conditions(qualities.astype(np.uint8))
 
     def code(_: int, at: npt.NDArray[np.int64], mean: Latents, index: Tables) -> npt.NDArray[np.int32]:
         return stream.take(index.reshape(-1)).reshape(index.shape)

@@ -64,7 +64,7 @@ def sampled(model: LoadedModel, quality: int) -> Sample:
     """Made up at a quality 1..100; call within `numerics` and without gradients."""
     n, side = SAMPLES
     rng = np.random.default_rng(quality)
-    conditions = coding.Conditions.of(model.decoder, np.full(n, quality, np.uint8))
+    conditions = model.conditions(np.full(n, quality, np.uint8))
     columns = []
     for row in model.bank.rows[: model.arch.hyper]:
         symbols = np.searchsorted(
@@ -92,7 +92,7 @@ def sampled(model: LoadedModel, quality: int) -> Sample:
 
 def steps_of(model: LoadedModel, quality: int, factors: Floats) -> Tensor:
     """Steps [M, 1, 1] of a quality, multiplied by factors (one, or [M]) and rounded."""
-    base = coding.Conditions.of(model.decoder, np.array([quality], np.uint8)).steps[0]
+    base = model.conditions(np.array([quality], np.uint8)).steps[0]
     return torch.round(base * torch.from_numpy(np.atleast_1d(factors)).float().reshape(-1, 1, 1)).clamp(1, MAX_STEP)
 
 

@@ -19,8 +19,8 @@ from batchcodec.errors import InputError, ModelError, OptionError
 from batchcodec.learned import loop
 from batchcodec.learned.data import Crops, random_crop
 from batchcodec.learned.exact import numerics
-from batchcodec.learned.hyperprior import coding, tables
 from batchcodec.learned.hyperprior import model as models
+from batchcodec.learned.hyperprior import tables
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.codec import synthesised
 from batchcodec.learned.hyperprior.quantising import analysed, hyper_analysed, quantised
@@ -222,7 +222,7 @@ def measured(
         for at in range(0, len(picks), 32):
             stack = np.stack([random_crop(images[i], crop, rng) for i in picks[at : at + 32]])
             qualities = rng.integers(settings.qualities[0], settings.qualities[1] + 1, len(stack)).astype(np.uint8)
-            conditions = coding.Conditions.of(model.decoder, qualities)
+            conditions = model.conditions(qualities)
             y = analysed(model, stack)
             integers = quantised(model, conditions, y, hyper_analysed(model, y, conditions), None)
             hyper.append(integers.z.reshape(-1, model.arch.hyper))
