@@ -150,7 +150,7 @@ def test_walk_and_pixels(name: str, kind: object, int8: bool) -> None:
             assert not asked
             assert np.array_equal(latents, plain.permute(0, 2, 3, 1).numpy())
             out = np.empty((n, height * arch.stride, width * arch.stride, arch.channels), np.uint8)
-            engine.pixels(latents, conditions.arrays()[2], out)
+            engine.pixels(latents, conditions.arrays[2], out)
             expected = decoder.pixels(plain, conditions.plane.expand(-1, 1, height, width))
         assert np.array_equal(out, expected.permute(0, 2, 3, 1).numpy())
 

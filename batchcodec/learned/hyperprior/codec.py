@@ -197,7 +197,7 @@ class HyperpriorCodec(Codec):
 
 def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, rows: Sequence[int] | None = None) -> Pixels:
     """uint8 [n, h * stride, w * stride, C] of the latents int16 [N, h, w, M], all or some rows; call within `inference`."""
-    stride, reach, plane = model.arch.stride, model.arch.reach, conditions.arrays()[2]
+    stride, reach, plane = model.arch.stride, model.arch.reach, conditions.arrays[2]
     if rows is not None:
         latents, plane = latents[list(rows)], plane[list(rows)]
     n, height, width = latents.shape[:3]

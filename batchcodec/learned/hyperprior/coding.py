@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -57,14 +58,23 @@ class Conditions:
         table = torch.from_numpy(log_steps())
         return cls(steps.detach(), table[steps.detach().long()], plane, qualities)
 
+    @cached_property
     def arrays(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int8]]:
         """The same for `engine`: steps and their logarithms, int16 [N, M], and planes as activations, int8 [N]."""
         steps = self.steps.flatten(1).numpy().astype(np.int16)
         log_step = self.log_step.flatten(1).numpy().astype(np.int16)
         return steps, log_step, (self.plane.flatten().numpy() * 2.0**GRID_BITS).astype(np.int8)
 
-    def __getitem__(self, rows: slice | list[int] | npt.NDArray[np.int64]) -> Conditions:
+    def __getitem__(self, rows: slice | list[int]) -> Conditions:
         return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows], self.qualities[rows])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Conditions:
+        """Some rows, again and again if asked for, with their arrays."""
+        at = torch.from_numpy(rows)
+        steps, log_step, plane = (tensor.index_select(0, at) for tensor in (self.steps, self.log_step, self.plane))
+        found = Conditions(steps, log_step, plane, self.qualities[rows])
+        found.__dict__["arrays"] = tuple(array[rows] for array in self.arrays)
+        return found
 
 
 def table_index(scale: Tensor, log_step: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class Engine:
             code: gives the integers of a pass, from its means and tables.
         """
         arch, n = self.arch, len(z)
-        steps, log_step, plane = conditions.arrays()
+        steps, log_step, plane = conditions.arrays
         shared = np.empty((n, height, width, arch.hyper_width + 1), np.int8)
         x = _activated(self._hyper_in, z.astype(np.int8), 2)
         x = _activated(self._hyper_out, _activated(self._hyper_mid, x, 2))

@@ -173,7 +173,7 @@ class LoadedModel:
 
     def conditions(self, qualities: npt.NDArray[np.uint8]) -> coding.Conditions:
         """For the qualities 1..100 of images, uint8 [N]."""
-        return self._every_quality[qualities.astype(np.int64) - 1]
+        return self._every_quality.take(qualities.astype(np.int64) - 1)
 
     @cached_property
     def _every_quality(self) -> coding.Conditions:

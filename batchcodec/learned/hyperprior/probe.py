@@ -84,7 +84,7 @@ def run_engine(engine: Engine | LayerEngine, decoder: Decoder) -> int:
         conditions = coding.Conditions.of(decoder, np.array(QUALITIES, np.uint8))
         latents = engine.walk(probe.z.transpose(0, 2, 3, 1), conditions, SIDE, SIDE, code)
         pixels = np.empty((len(latents), SIDE * arch.stride, SIDE * arch.stride, arch.channels), np.uint8)
-        engine.pixels(latents, conditions.arrays()[2], pixels)
+        engine.pixels(latents, conditions.arrays[2], pixels)
     return probe.result(latents.transpose(0, 3, 1, 2), pixels.transpose(0, 3, 1, 2))
 
 

@@ -113,7 +113,7 @@ def quantised(model: LoadedModel, conditions: coding.Conditions, y: Tensor, z: T
     collected: list[tuple[npt.NDArray[np.int32], Tables]] = []
     n, _, height, width = y.shape
     rows = np.ascontiguousarray(y.permute(0, 2, 3, 1).numpy()).reshape(n, height * width, -1)
-    steps = conditions.arrays()[0]
+    steps = conditions.arrays[0]
     bits = np.empty((0, 0), np.float32) if worth is None else bits_of_magnitudes(model)
     price = np.zeros(n, np.float32) if worth is None else (CAUTION * worth).numpy()
 
