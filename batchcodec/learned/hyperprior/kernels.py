@@ -40,6 +40,8 @@ _K_LOW, _K_HIGH = np.int32(-(1 << 13)), np.int32(1 << 13)
 """Beyond this a latent is clamped whatever its step is."""
 _At = np.uint64
 """Places in flat arrays: what may be negative, numba tests for each value."""
+_SOME = 64
+"""Positions whose values stay in the cache from one loop to the next."""
 _WORD_LIMIT = np.float32(8191)
 _PIXEL_LIMIT = np.float32(PIXEL_LIMIT)
 _PIXEL_UNIT = np.float32(2.0**-PIXEL_BITS)
@@ -141,24 +143,28 @@ def place(
         features: int16 [N, h, w, M], output.
     """
     n_images, n_positions, channels = k.shape
-    size, area, depth = n_positions * channels, latents.shape[1] * latents.shape[2], latents.shape[3]
-    all_numbers, all_means, all_steps = k.reshape(-1), mean.reshape(-1), steps.reshape(-1)
+    area, depth = latents.shape[1] * latents.shape[2], latents.shape[3]
+    some = min(n_positions, _SOME)
+    numbers, means, all_steps = k.reshape(-1), mean.reshape(-1), steps.reshape(-1)
     all_latents, all_features = latents.reshape(-1), features.reshape(-1)
-    step, values, seen = np.empty(size, np.int16), np.empty(size, np.int16), np.empty(size, np.int16)
+    step, values = np.empty(some * channels, np.int16), np.empty(some * channels, np.int16)
+    seen = np.empty(some * channels, np.int16)
     for n in range(n_images):
-        for i in range(n_positions):
+        for i in range(some):
             _copy(all_steps, n * channels, step, i * channels, channels)
-        numbers, means = all_numbers[n * size : (n + 1) * size], all_means[n * size : (n + 1) * size]
-        for t in range(size):  # a long loop is vectorised
-            number = min(max(numbers[t], _K_LOW), _K_HIGH)
-            value = np.int32(np.int32(means[t]) + np.int32(number * np.int32(step[t])))
-            value = min(max(value, _LATENT_LOW), _LATENT_HIGH)
-            values[t] = np.int16(value)
-            seen[t] = np.int16(_feature(value))
-        for i in range(n_positions):
-            to = (n * area + positions[i]) * depth + column
-            _copy(values, i * channels, all_latents, to, channels)
-            _copy(seen, i * channels, all_features, to, channels)
+        for first in range(0, n_positions, some):
+            n_here = min(some, n_positions - first)
+            start = _At((n * n_positions + first) * channels)
+            for t in range(_At(n_here * channels)):  # a long loop is vectorised
+                number = min(max(numbers[start + t], _K_LOW), _K_HIGH)
+                value = np.int32(np.int32(means[start + t]) + np.int32(number * np.int32(step[t])))
+                value = min(max(value, _LATENT_LOW), _LATENT_HIGH)
+                values[t] = np.int16(value)
+                seen[t] = np.int16(_feature(value))
+            for i in range(n_here):
+                to = (n * area + positions[first + i]) * depth + column
+                _copy(values, i * channels, all_latents, to, channels)
+                _copy(seen, i * channels, all_features, to, channels)
 
 
 @jit(types.void(_i16_4d_in, _i16_4d))
@@ -294,18 +300,17 @@ def _pixels(
     v = j % side
     at = _place(i, j, across, side) * block
     for r in range(len(sums) // block):
-        row, linear, to = sums[r * block : (r + 1) * block], levels[at : at + block], gray[:block]
-        for t in range(block):
-            x = np.float32(row[t]) * scale[t] + bias[t]
+        own, linear = _At(r * block), _At(at)
+        for t in range(_At(block)):
+            x = np.float32(sums[own + t]) * scale[t] + bias[t]
             x = min(max(x, -_PIXEL_LIMIT), _PIXEL_LIMIT)
-            value = (np.float32(linear[t]) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
+            value = (np.float32(levels[linear + t]) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
             value = min(max(value, np.float32(0)), np.float32(255))
-            to[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
+            gray[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
         for y in range(FINE_STRIDE):
-            start = ((i * FINE_STRIDE + y) * across + j) * channels
-            four, place = words[y * channels : (y + 1) * channels], out[start : start + channels]
-            for t in range(channels):
-                place[t] = four[t]
+            place, four = _At(((i * FINE_STRIDE + y) * across + j) * channels), _At(y * channels)
+            for t in range(_At(channels)):
+                out[place + t] = words[four + t]
         j, v, at = j + 1, v + 1, at + block
         if j == across:
             i, j, v = i + 1, 0, 0
