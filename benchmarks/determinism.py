@@ -61,7 +61,7 @@ class Setting:
         how: what `child` does before or while it decodes.
         threads: of torch.
         only: the data sets that it is for; empty for all.
-        way: what computes: "" is what decoding takes on this machine, "float32" the same layout with products of float32,
+        way: what computes: "" is what decoding takes on this machine, "16 bits" the same layout with products of 16 bits,
             "layers" the layers that the networks are defined by.
     """
 
@@ -84,12 +84,12 @@ SETTINGS = [
     *(Setting(f"ATEN_CPU_CAPABILITY={level}", {"ATEN_CPU_CAPABILITY": level}) for level in ("default", "avx2")),
     Setting("oneDNN off", how="onednn off"),
     Setting("oneDNN off, 2 threads", how="onednn off", threads=2),
-    Setting("products in float32", way="float32"),
-    Setting("products in float32, 2 threads", way="float32", threads=2),
-    Setting("products in float32, host set matmul precision to medium", how="medium", way="float32"),
-    Setting("products in float32, host allowed bfloat16 in oneDNN", how="bf16 matmul", way="float32"),
-    Setting("products in float32, ONEDNN_DEFAULT_FPMATH_MODE=BF16", {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}, way="float32"),
-    Setting("products in float32, within bfloat16 autocast", how="autocast", way="float32"),
+    *(Setting(f"NUMBA_CPU_NAME={name}", {"NUMBA_CPU_NAME": name}) for name in ("generic", "nehalem", "haswell")),
+    Setting("products of 16 bits", way="16 bits"),
+    Setting("products of 16 bits, 2 threads", way="16 bits", threads=2),
+    Setting("products of 16 bits, groups of 7", group=7, only=("fashion",), way="16 bits"),
+    Setting("products of 16 bits, NUMBA_CPU_NAME=generic", {"NUMBA_CPU_NAME": "generic"}, way="16 bits"),
+    Setting("products of 16 bits, within bfloat16 autocast", how="autocast", way="16 bits"),
     Setting("layers of torch", way="layers"),
     Setting("layers of torch, 2 threads", way="layers", threads=2),
     Setting("layers of torch, groups of 7", group=7, only=("fashion",), way="layers"),
