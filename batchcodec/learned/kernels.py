@@ -175,3 +175,16 @@ def round_to(
             x = np.float32(row[t]) * scale[t] + bias[t]
             x = min(max(x, -limit), limit)
             to[t] = np.int32((x + _MAGIC) - _MAGIC)
+
+
+@jit(types.void(i32_in, f32_in, f32_in, types.Array(types.float32, 1, "C")))
+def accumulate(
+    sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """What sums give is added to an output, not rounded; flat arrays of one length."""
+    step = len(scale)
+    for start in range(0, len(sums), step):
+        n = min(step, len(sums) - start)
+        row, to = sums[start : start + n], out[start : start + n]
+        for t in range(n):
+            to[t] += np.float32(row[t]) * scale[t] + bias[t]

@@ -24,7 +24,7 @@ from batchcodec.learned.exact import ACT_LIMIT
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, HYPER_STRIDE
 from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
-from batchcodec.learned.kernels import activate, add
+from batchcodec.learned.kernels import accumulate, activate, add
 from batchcodec.types import Pixels
 
 Activations = NDArray[np.int8]
@@ -92,7 +92,7 @@ class ByteEncoder:
         for block in self._coarse:
             _add(block, x)
         latents = latents.reshape(n, height, width, -1)
-        latents += _values(self._last, x)
+        _accumulate(self._last, x, latents)
         return torch.from_numpy(latents).permute(0, 3, 1, 2)
 
     def hyper_analysis(self, y: Tensor, planes: Tensor) -> Tensor:
@@ -111,7 +111,9 @@ class ByteEncoder:
             seen = np.pad(seen, ((0, 0), (0, -height % HYPER_STRIDE), (0, -width % HYPER_STRIDE), (0, 0)), mode="edge")
         x = _activations(self._hyper_first, self._hyper_first.wide_sums(seen), seen.shape)
         x = _active(self._hyper_half, _blocks(x.view(np.uint8), 2).view(np.int8))
-        z = _values(self._hyper_last, _blocks(x.view(np.uint8), 2).view(np.int8))
+        x = _blocks(x.view(np.uint8), 2).view(np.int8)
+        z = np.zeros((*x.shape[:3], self._hyper_last.n_out), np.float32)
+        _accumulate(self._hyper_last, x, z)
         return torch.from_numpy(z).permute(0, 3, 1, 2)
 
 
@@ -127,14 +129,11 @@ def _active(layer: Convolution, x: Activations) -> Activations:
     return _activations(layer, layer.sums(x), x.shape)
 
 
-def _values(layer: Convolution, x: Activations) -> NDArray[np.float32]:
-    """What a layer without a nonlinearity gives, float32 [N, H, W, O]."""
-    scale, bias = layer.scale[: layer.n_out], layer.bias[: layer.n_out]
-    out = np.empty((*x.shape[:3], layer.n_out), np.float32)
+def _accumulate(layer: Convolution, x: Activations, out: NDArray[np.float32]) -> None:
+    """What a layer without a nonlinearity gives, added to float32 [N, H, W, O]."""
     flat = out.reshape(-1)
     for sums, at in layer.sums(x):
-        flat[at] = (sums.reshape(-1, layer.n_out) * scale + bias).reshape(-1)
-    return out
+        accumulate(sums, layer.scale, layer.bias, flat[at])
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
