@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from batchcodec.errors import OptionError
+from batchcodec.errors import InputError, OptionError
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior.architecture import profile
 from batchcodec.learned.hyperprior.codec import synthesised
@@ -137,6 +137,11 @@ def fit(
         validation=HELD_OUT,
     )
     shipped = LoadedModel(start) if start else None
+    if shipped and len(images) and images[0].shape[2] != shipped.arch.channels:
+        found, other = images[0].shape[2], shipped.arch.channels
+        raise InputError(
+            "training images", f"they have {found} channels, the model {other}: leave the model out to fit one to them"
+        )
     trainers = _candidates(images, settings, shipped, n_pixels)
     held_out = _held_out(next(iter(trainers.values())))
     trial = TRIAL if len(trainers) > 1 else 0.0
