@@ -97,7 +97,7 @@ def test_what_cannot_be_fitted(frames: Path, tmp_path: Path) -> None:
 def test_a_model_for_other_channels(tmp_path: Path) -> None:
     """It could code them as planes, but not be fitted to them."""
     np.save(tmp_path / "rgb.npy", np.stack([picture((32, 32, 3), i) for i in range(4)]))
-    options = batchcodec.PackOptions(codec="hyperprior-1", model="photo-gray", fit_seconds=2)
+    options = batchcodec.PackOptions(codec="hyperprior-1", model=Path("photo-gray"), fit_seconds=2)
     with pytest.raises(InputError, match="3 channels, the model 1"):
         batchcodec.pack(tmp_path / "rgb.npy", tmp_path / "a.cpack", options)
     assert not (tmp_path / "a.cpack").exists()
