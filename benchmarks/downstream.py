@@ -12,8 +12,8 @@ spread from the lowest to the highest. The codecs saw no test image and no label
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
 400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.
-They are packed in an order that mixes classes: in a mosaic of one class, what a video codec chooses for a whole picture tells
-the class, and decoded test images are then recognised better than their pixels allow.
+They are packed in an order that mixes classes: what a video codec chooses for a whole mosaic of one class seems to tell the
+class, as decoded test images were recognised better then.
 
 A run goes on where an earlier one stopped: what is in the JSON is not trained again (`--fresh` does).
 

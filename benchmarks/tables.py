@@ -160,8 +160,8 @@ def roofline(name: str = "roofline") -> str:
     return f"{said}\n\n{table([*head, 'products', 'gathering', 'loops', 'entropy decoding'], rows)}"
 
 
-def ways() -> str:
-    rows = results("roofline")["candidates"]
+def ways(run: str = "roofline") -> str:
+    rows = results(run)["candidates"]
     names = [name for name in rows[0] if name != "layer"]
     return table(["10^9 multiplications/s", *names], [[row["layer"], *(f"{row[name]:.0f}" for name in names)] for row in rows])
 
@@ -285,6 +285,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "roofline": roofline,
         "ways": ways,
         "roofline-avx2": lambda: roofline("roofline-avx2"),
+        "ways-avx2": lambda: ways("roofline-avx2"),
         "ratios-avx2": lambda: speed_report.ratio_table(results("throughput-avx2"), measured_only=True),
         "ratios": lambda: speed_report.ratio_table(results("throughput")),
         "formats": against_formats,

@@ -11,7 +11,6 @@ alone: the bytes of an archive do not depend on what was packed before.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -19,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from batchcodec.learned.convolution import Convolution, Tile, int8_pays
+from batchcodec.learned.convolution import Convolution, int8_pays
 from batchcodec.learned.exact import ACT_LIMIT
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, HYPER_STRIDE
+from batchcodec.learned.hyperprior.engine import activations
 from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
-from batchcodec.learned.kernels import accumulate, activate, add
+from batchcodec.learned.kernels import accumulate, add
 from batchcodec.types import Pixels
 
 Activations = NDArray[np.int8]
@@ -109,7 +109,7 @@ class ByteEncoder:
         seen[..., -1] = np.rint(planes.numpy().reshape(n, 1, 1) * (INPUT_SCALE / LATENT_STEP))
         if height % HYPER_STRIDE or width % HYPER_STRIDE:
             seen = np.pad(seen, ((0, 0), (0, -height % HYPER_STRIDE), (0, -width % HYPER_STRIDE), (0, 0)), mode="edge")
-        x = _activations(self._hyper_first, self._hyper_first.wide_sums(seen), seen.shape)
+        x = activations(self._hyper_first, self._hyper_first.wide_sums(seen), seen.shape)
         x = _active(self._hyper_half, _blocks(x.view(np.uint8), 2).view(np.int8))
         x = _blocks(x.view(np.uint8), 2).view(np.int8)
         z = np.zeros((*x.shape[:3], self._hyper_last.n_out), np.float32)
@@ -117,16 +117,8 @@ class ByteEncoder:
         return torch.from_numpy(z).permute(0, 3, 1, 2)
 
 
-def _activations(layer: Convolution, tiles: Iterable[Tile], shape: tuple[int, ...]) -> Activations:
-    out = np.empty((*shape[:3], layer.n_out), np.int8)
-    flat = out.reshape(-1)
-    for sums, at in tiles:
-        activate(sums, layer.scale, layer.bias, flat[at])
-    return out
-
-
 def _active(layer: Convolution, x: Activations) -> Activations:
-    return _activations(layer, layer.sums(x), x.shape)
+    return activations(layer, layer.sums(x), x.shape)
 
 
 def _accumulate(layer: Convolution, x: Activations, out: NDArray[np.float32]) -> None:

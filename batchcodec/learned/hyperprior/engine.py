@@ -156,7 +156,7 @@ class Engine:
         seen = np.empty((*latents.shape[:3], self.arch.latent + 1), np.int16)
         kernels.featured(latents, seen)
         seen[..., -1] = plane[:, None, None]
-        x = _activations(self._first, self._first.wide_sums(seen), seen.shape)
+        x = activations(self._first, self._first.wide_sums(seen), seen.shape)
         for block in self._coarse:
             _add(block, x)
         x = _activated(self._up, x, self.arch.stride // FINE_STRIDE)
@@ -194,7 +194,7 @@ class _SliceLayers:
             first, last, _ = lines.indices(shared.shape[1])
             above = min(first, 1)  # the kernel sees one line more on each side
             earlier = np.ascontiguousarray(features[images, first - above : last + 1, :, : self._before.n_in])
-            seen = _activations(self._before, self._before.wide_sums(earlier), earlier.shape)
+            seen = activations(self._before, self._before.wide_sums(earlier), earlier.shape)
             out[images, lines, :, n_shared:] = seen[:, above : above + last - first]
 
     def predict(
@@ -226,7 +226,7 @@ class _SliceLayers:
         if own:
             seen = np.empty((*x.shape[:2], self._own.n_in), np.int16)
             kernels.neighbours(own[0][images], own[1], at[places], seen)
-            told = _activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
+            told = activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
             x = np.concatenate([x, told[0]], 2)
         x = _activated(self._hidden, _activated(self._mix[own is not None], x[None]))
         out, means, tables, log = self._out, mean[images, places], index[images, places], log_step[images]
@@ -254,7 +254,7 @@ def _passes(height: int, width: int) -> list[NDArray[np.int64]]:
     return [at.numpy() for at in passes(height, width)]
 
 
-def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> Activations:
+def activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> Activations:
     """Activations of a layer from its sums, int8 [N, H, W, O]."""
     out = np.empty((*shape[:3], layer.n_out), np.int8)
     flat = out.reshape(-1)
@@ -265,7 +265,7 @@ def _activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ..
 
 def _activated(layer: Convolution, x: Activations, shuffle: int = 1) -> Activations:
     """Activations of a layer, their pixels shuffled."""
-    return shuffled(_activations(layer, layer.sums(x), x.shape), shuffle)
+    return shuffled(activations(layer, layer.sums(x), x.shape), shuffle)
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
