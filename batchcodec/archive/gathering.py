@@ -110,6 +110,16 @@ class Gatherer:
         self._all(work, indices)
         return [pixels for pixels in found if pixels is not None]
 
+    def one(self, index: int) -> Pixels:
+        """The pixels of one item, read-only, by its index within the dataset: what `read_each` gives, sooner."""
+        position = self._items.positions(np.array([index]))
+        group = int(self._items.groups(position)[0])
+        with self.naming(index):
+            pixels = self._groups.some(group, [int(position[0] - self._items.starts[group])])
+        pixels.flags.writeable = False
+        image: Pixels = pixels[0]
+        return image
+
     @contextlib.contextmanager
     def naming(self, index: int) -> Iterator[None]:
         """Errors of the block say which item was asked for."""

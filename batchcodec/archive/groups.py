@@ -168,7 +168,7 @@ class Groups:
         else:
             shape = (len(places), *head.spec.image.shape)
             pixels = stored.codec.decode(stored.payload, head.spec, places)
-        if pixels.shape != shape or str(pixels.dtype) != head.spec.image.dtype:
+        if pixels.shape != shape or pixels.dtype != head.spec.image.dtype:
             raise CorruptGroupError(
                 path,
                 f"group {group}: decoded to {pixels.shape} {pixels.dtype}, not {shape} {head.spec.image.dtype}",

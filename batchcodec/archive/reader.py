@@ -98,7 +98,7 @@ class Archive(OpenArchive, Sequence[Item]):
         if not 0 <= index < len(self):
             # IndexError ends old-style iteration, so the class that users catch is one too.
             raise _IndexNotFoundError(self.path, f"item {key} of {len(self)}", item=int(key))
-        return item_of(self.row(index), self.read_each([index])[0])
+        return item_of(self.row(index), self._gatherer.one(index))
 
     def row(self, index: int) -> Row:
         """What the directory says of an item, by its place in the dataset: name, label, attributes. No pixels are read."""

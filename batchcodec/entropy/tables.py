@@ -19,7 +19,7 @@ Limits: 2 <= S <= 4096, 1 <= T <= 4096, T * (S + 1) <= 2^22. They bound what a t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +197,8 @@ def _as_uint16(values: Integers, bound: int, what: str) -> U16:
         raise ValueError(f"{what}: got {values.dtype} {list(values.shape)}, expected integers [n]")
     if values.size and (int(values.max()) >= bound or (values.dtype.kind == "i" and int(values.min()) < 0)):
         raise ModelError(f"{what} lie in {values.min()}..{values.max()}, expected 0..{bound - 1}: the model does not fit")
+    if values.dtype == np.uint16 and values.flags.carray:
+        return cast(U16, values)
     return np.require(values, np.uint16, ["C", "A"])
 
 

@@ -27,6 +27,7 @@ from batchcodec.learned import crew, model_file, shipped
 from batchcodec.learned.checked import other_channels
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.inference import batches
+from batchcodec.learned.inference import inference as one_thread
 from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ class HyperpriorCodec(Codec):
             self._device = device
             self.__dict__.pop("_model", None)
 
+    def _decoding(self) -> contextlib.AbstractContextManager[None]:
+        """What `decode` runs in: on the CPU all is integers, which need no care of how torch computes."""
+        return one_thread() if self._device == "cpu" else inference()
+
     @classmethod
     def default_model(cls, spec: ImageSpec) -> bytes | None:
         """The shipped model for photographs of so many channels."""
@@ -187,7 +192,7 @@ class HyperpriorCodec(Codec):
         per_image = spec.image.channels // self._n_channels
         n, stride = spec.n_items * per_image, model.arch.stride
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
-        with inference(), crew.working():
+        with self._decoding(), crew.working():
             conditions, latents = payloads.read_latents(model, payload, n, height, width)
             rows = None if items is None else [i * per_image + c for i in items for c in range(per_image)]
             planes = synthesised(model, latents, conditions, rows)
@@ -196,7 +201,7 @@ class HyperpriorCodec(Codec):
 
 
 def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, rows: Sequence[int] | None = None) -> Pixels:
-    """uint8 [n, h * stride, w * stride, C] of the latents int16 [N, h, w, M], all or some rows; call within `inference`."""
+    """uint8 [n, h * stride, w * stride, C] of the latents int16 [N, h, w, M], all or some rows."""
     stride, reach, plane = model.arch.stride, model.arch.reach, conditions.arrays[2]
     if rows is not None:
         latents, plane = latents[list(rows)], plane[list(rows)]

@@ -36,45 +36,88 @@ Code = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What the networks are told of each image beside its bits.
+class Steps:
+    """What the networks are told of an image beside its bits, for each of the qualities 1..100.
 
     Attributes:
-        steps: quantiser steps, integers, float32 [N, M, 1, 1].
-        log_step: log2 of them in eighths, int64 [N, M, 1, 1].
-        plane: the quality plane, float32 [N, 1, 1, 1].
-        qualities: 1..100, uint8 [N].
+        steps: quantiser steps, integers, float32 [100, M, 1, 1].
+        log_step: log2 of them in eighths, int64 [100, M, 1, 1].
+        plane: the quality plane, float32 [100, 1, 1, 1].
     """
 
     steps: Tensor
     log_step: Tensor
     plane: Tensor
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> Steps:
+        """Of a decoder."""
+        steps, plane = decoder.steps_at(torch.arange(100.0))
+        return cls(steps.detach(), torch.from_numpy(log_steps())[steps.detach().long()], plane)
+
+    @cached_property
+    def arrays(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int8]]:
+        """The same for `engine`: steps and their logarithms, int16 [100, M], and planes as activations, int8 [100]."""
+        steps = self.steps.flatten(1).numpy().astype(np.int16)
+        log_step = self.log_step.flatten(1).numpy().astype(np.int16)
+        return steps, log_step, (self.plane.flatten().numpy() * 2.0**GRID_BITS).astype(np.int8)
+
+    def to(self, device: torch.device) -> Steps:
+        """On a device."""
+        return Steps(self.steps.to(device), self.log_step.to(device), self.plane.to(device))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The same for images, looked up when it is asked for: reading one image wants the arrays alone.
+
+    Attributes:
+        every: for each of the qualities.
+        qualities: of the images, 1..100, uint8 [N].
+    """
+
+    every: Steps
     qualities: npt.NDArray[np.uint8]
 
     @classmethod
     def of(cls, decoder: Decoder, qualities: npt.NDArray[np.uint8]) -> Conditions:
         """For the qualities 1..100 of the images, uint8 [N]."""
-        steps, plane = decoder.steps_at(torch.from_numpy(qualities.astype(np.float32) - 1))
-        table = torch.from_numpy(log_steps())
-        return cls(steps.detach(), table[steps.detach().long()], plane, qualities)
+        return cls(Steps.of(decoder), qualities)
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.int64]:
+        return self.qualities.astype(np.int64) - 1
+
+    def _taken(self, every: Tensor) -> Tensor:
+        return every.index_select(0, torch.from_numpy(self._rows).to(every.device))
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """Quantiser steps, integers, float32 [N, M, 1, 1]."""
+        return self._taken(self.every.steps)
+
+    @cached_property
+    def log_step(self) -> Tensor:
+        """log2 of them in eighths, int64 [N, M, 1, 1]."""
+        return self._taken(self.every.log_step)
+
+    @cached_property
+    def plane(self) -> Tensor:
+        """The quality plane, float32 [N, 1, 1, 1]."""
+        return self._taken(self.every.plane)
 
     @cached_property
     def arrays(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int8]]:
         """The same for `engine`: steps and their logarithms, int16 [N, M], and planes as activations, int8 [N]."""
-        steps = self.steps.flatten(1).numpy().astype(np.int16)
-        log_step = self.log_step.flatten(1).numpy().astype(np.int16)
-        return steps, log_step, (self.plane.flatten().numpy() * 2.0**GRID_BITS).astype(np.int8)
+        steps, log_step, plane = self.every.arrays
+        return steps[self._rows], log_step[self._rows], plane[self._rows]
 
     def __getitem__(self, rows: slice | list[int]) -> Conditions:
-        return Conditions(self.steps[rows], self.log_step[rows], self.plane[rows], self.qualities[rows])
+        return Conditions(self.every, self.qualities[rows])
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Conditions:
-        """Some rows, again and again if asked for, with their arrays."""
-        at = torch.from_numpy(rows)
-        steps, log_step, plane = (tensor.index_select(0, at) for tensor in (self.steps, self.log_step, self.plane))
-        found = Conditions(steps, log_step, plane, self.qualities[rows])
-        found.__dict__["arrays"] = tuple(array[rows] for array in self.arrays)
-        return found
+    def to(self, device: torch.device) -> Conditions:
+        """On a device."""
+        return Conditions(self.every.to(device), self.qualities)
 
 
 def table_index(scale: Tensor, log_step: Tensor) -> Tensor:

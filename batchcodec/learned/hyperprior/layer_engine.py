@@ -8,7 +8,6 @@ in IEEE float32, and on the self-check of each model, which runs on the device b
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,6 @@ class LayerEngine:
 
     def walk(self, z: NDArray[np.integer[Any]], conditions: coding.Conditions, height: int, width: int, code: Code) -> Latents:
         """The latents, int16 [N, height, width, M], pass by pass; see `engine.Engine.walk`."""
-        there = replace(
-            conditions,
-            steps=conditions.steps.to(self.device),
-            log_step=conditions.log_step.to(self.device),
-            plane=conditions.plane.to(self.device),
-        )
 
         def on_device(i: int, at: Tensor, mean: Tensor, steps: Tensor, index: Tensor) -> Tensor:
             tables = _rows(index).astype(np.uint16) + np.uint16(self.arch.hyper)
@@ -51,7 +44,7 @@ class LayerEngine:
             return numbers.to(self.device).permute(0, 2, 1).unsqueeze(2)
 
         tensor = torch.from_numpy(z.astype(np.float32)).permute(0, 3, 1, 2).to(self.device)
-        latents = coding.walk(self._decoder, tensor, there, height, width, on_device)
+        latents = coding.walk(self._decoder, tensor, conditions.to(self.device), height, width, on_device)
         return np.ascontiguousarray(latents.permute(0, 2, 3, 1).cpu().numpy().astype(np.int16))
 
     def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8]) -> None:

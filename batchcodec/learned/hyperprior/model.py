@@ -173,11 +173,11 @@ class LoadedModel:
 
     def conditions(self, qualities: npt.NDArray[np.uint8]) -> coding.Conditions:
         """For the qualities 1..100 of images, uint8 [N]."""
-        return self._every_quality.take(qualities.astype(np.int64) - 1)
+        return coding.Conditions(self._steps, qualities)
 
     @cached_property
-    def _every_quality(self) -> coding.Conditions:
-        return coding.Conditions.of(self.decoder, np.arange(1, 101, dtype=np.uint8))
+    def _steps(self) -> coding.Steps:
+        return coding.Steps.of(self.decoder)
 
     @cached_property
     def byte_encoder(self) -> ByteEncoder:

@@ -52,7 +52,7 @@ def write(
 
 
 def read_latents(model: LoadedModel, payload: bytes, n: int, height: int, width: int) -> tuple[coding.Conditions, Latents]:
-    """Conditions of N images and their latents, int16 [N, height, width, M], from a payload; call within `inference`.
+    """Conditions of N images and their latents, int16 [N, height, width, M], from a payload.
 
     Raises:
         PayloadError: the payload is damaged or not of this shape.
