@@ -89,7 +89,7 @@ class Convolution:
     """Sums of bytes, as matrix products.
 
     Args:
-        weight: integers, int8 [O, I, k, k] with k = 1 or 3; the input is continued with zeros.
+        weight: integers, int8 [O, I, k, k] with k = 1 or 3; the input is continued with zeros. For `word_sums` also int16.
         scale: what a step of the sums is, float [O].
         bias: what is to be added to scaled sums, float [O].
         int8: whether bytes are multiplied as such, or as integers of 16 bits.
@@ -99,7 +99,9 @@ class Convolution:
         bias: likewise.
     """
 
-    def __init__(self, weight: NDArray[np.int8], scale: NDArray[Any], bias: NDArray[Any], *, int8: bool) -> None:
+    def __init__(
+        self, weight: NDArray[np.int8] | NDArray[np.int16], scale: NDArray[Any], bias: NDArray[Any], *, int8: bool
+    ) -> None:
         repeated = max(1, REPEATED // len(weight))
         self.scale, self.bias = np.tile(scale.astype(np.float32), repeated), np.tile(bias.astype(np.float32), repeated)
         self.n_out, self.n_in, self.kernel = weight.shape[:3]
@@ -144,7 +146,7 @@ class Convolution:
     def sums(self, x: NDArray[np.int8]) -> Iterator[Tile]:
         """The sums of activations x, int8 [N, H, W, I], tile by tile."""
         if not self._int8:
-            yield from self._sums_of_words(x)
+            yield from self.word_sums(x)
             return
         seen_at = self._views(x)
         for first, last in self._tiles(x.shape):
@@ -154,7 +156,7 @@ class Convolution:
     def wide_sums(self, x: NDArray[np.int16]) -> Iterator[Tile]:
         """The same of the integers x, int16 [N, H, W, I]: x = 256 * high + low, with low from -128 to 127."""
         if not self._int8:
-            yield from self._sums_of_words(x)
+            yield from self.word_sums(x)
             return
         flags = np.zeros(max(1, REPEATED // self.n_in) * self.n_in, np.int16)
         n_wide = kernels.n_wide(x.reshape(-1), self.n_in, flags)
@@ -168,8 +170,8 @@ class Convolution:
                 sums.add_(self._product(high_at(first, last), n_wide), alpha=256)
             yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
 
-    def _sums_of_words(self, x: NDArray[np.int8] | NDArray[np.int16]) -> Iterator[Tile]:
-        """The same by products of 16 bits."""
+    def word_sums(self, x: products.Inputs) -> Iterator[Tile]:
+        """The same of integers of 8 or 16 bits [N, H, W, I], by products of 16 bits."""
         if self.kernel == 1:
             x = x.reshape(1, -1, 1, self.n_in)
         n, height, width = x.shape[:3]
@@ -183,9 +185,7 @@ class Convolution:
                 start = (first * height + line) * width * self.n_out
                 yield sums, slice(start, start + len(sums))
 
-    def _words_of(
-        self, x: NDArray[np.int8] | NDArray[np.int16], height: int, width: int, line: int, n_lines: int
-    ) -> NDArray[np.int16]:
+    def _words_of(self, x: products.Inputs, height: int, width: int, line: int, n_lines: int) -> NDArray[np.int16]:
         """What `products.convolved` looks at for some lines of images, flat [N, height, width, I]."""
         channels = self.n_in
         if self.kernel == 1:

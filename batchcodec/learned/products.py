@@ -37,6 +37,7 @@ _SUMS = ir.VectorType(ir.IntType(32), LANES)
 
 _i16_in = types.Array(types.int16, 1, "C", readonly=True)
 _i8_in = types.Array(types.int8, 1, "C", readonly=True)
+_u8_in = types.Array(types.uint8, 1, "C", readonly=True)
 _i16_out = types.Array(types.int16, 1, "C")
 _i32_out = types.Array(types.int32, 1, "C")
 
@@ -117,11 +118,11 @@ def _madd(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
 _six_by_two, _six_by_one, _one_by_two, _one_by_one = _block(ROWS, 2), _block(ROWS, 1), _block(1, 2), _block(1, 1)
 
 
-def laid_out(weight: NDArray[np.int8]) -> NDArray[np.int16]:
+def laid_out(weight: NDArray[np.int8] | NDArray[np.int16]) -> NDArray[np.int16]:
     """Weights in the order in which `convolved` reads them, flat.
 
     Args:
-        weight: int8 [O, I, k, k].
+        weight: int8 or int16 [O, I, k, k].
     """
     n_out, n_in, kernel = weight.shape[:3]
     depth = kernel * n_in
@@ -200,20 +201,20 @@ def convolved(
             at, j, i = _next(at, j, i, height, width, channels)
 
 
-_Inputs = NDArray[np.int8] | NDArray[np.int16]
+Inputs = NDArray[np.int8] | NDArray[np.int16] | NDArray[np.uint8]
 
 
 @jit(
     [
         types.void(inputs, types.int64, types.int64, types.int64, types.int64, types.int64, _i16_out)
-        for inputs in (_i8_in, _i16_in)
+        for inputs in (_i8_in, _i16_in, _u8_in)
     ]
 )
-def with_border(x: _Inputs, height: int, width: int, channels: int, first: int, n_lines: int, out: NDArray[np.int16]) -> None:
+def with_border(x: Inputs, height: int, width: int, channels: int, first: int, n_lines: int, out: NDArray[np.int16]) -> None:
     """Some lines of images with what is around them: their neighbours, or zeros beyond the edges.
 
     Args:
-        x: int8 or int16 [N, height, width, C], flat.
+        x: bytes or int16 [N, height, width, C], flat.
         height: of the images.
         width: of them.
         channels: C.

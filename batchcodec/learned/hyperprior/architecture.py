@@ -133,7 +133,7 @@ def profile(name: str, channels: int) -> tuple[Architecture, dict[str, int]]:
     }[name]
     hyper = {"fast": 6, "balanced": 12, "small": 16}[name]
     encoder = {
-        "fast": {"width": 64, "blocks": 1, "fine_width": 32},
+        "fast": {"width": 48, "blocks": 1, "fine_width": 0},
         "balanced": {"width": 80, "blocks": 2, "fine_width": 48},
         "small": {"width": 96, "blocks": 2, "fine_width": 48},
     }[name]

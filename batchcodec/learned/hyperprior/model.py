@@ -31,7 +31,7 @@ CODEC_ID = "hyperprior-1"
 MAX_HYPER_SYMBOLS = 256
 MAX_TYPICAL = 100.0
 """Of the logarithm of an error, and of a power: what is sound is far below."""
-ENCODER_LIMITS = {"width": (1, 1024), "blocks": (0, 16), "fine_width": (1, 1024)}
+ENCODER_LIMITS = {"width": (1, 1024), "blocks": (0, 16), "fine_width": (0, 1024)}
 
 
 class LoadedModel:

@@ -116,22 +116,16 @@ class Encoder(nn.Module):
         arch: of the decoder that this belongs to.
         width: channels at the latents' resolution.
         blocks: residual blocks there.
-        fine_width: channels at a quarter of the image's resolution.
+        fine_width: channels at a quarter of the image's resolution; 0 leaves that part out, and patches of pixels go straight
+            to the latents' resolution.
     """
 
     def __init__(self, arch: Architecture, width: int = 96, blocks: int = 2, fine_width: int = 48) -> None:
         super().__init__()
         self.arch, self.width, self.blocks, self.fine_width = arch, width, blocks, fine_width
-        down = arch.stride // FINE_STRIDE
         self.linear = nn.Conv2d(arch.channels, arch.latent, arch.stride, stride=arch.stride)
         self.nonlinear = nn.Sequential(
-            nn.PixelUnshuffle(FINE_STRIDE),
-            nn.Conv2d(arch.channels * FINE_STRIDE**2, fine_width, 3, padding=1),
-            nn.LeakyReLU(0.125),
-            Residual(fine_width),
-            nn.Conv2d(fine_width, width, down, stride=down),
-            *(Residual(width) for _ in range(blocks)),
-            nn.Conv2d(width, arch.latent, 1),
+            *_reduced(arch, width, fine_width), *(Residual(width) for _ in range(blocks)), nn.Conv2d(width, arch.latent, 1)
         )
         hidden = max(arch.hyper_width, 32)
         self.hyper = nn.Sequential(
@@ -158,6 +152,21 @@ class Encoder(nn.Module):
             x = F.pad(x, (0, right, 0, below), mode="replicate")
         z: Tensor = self.hyper(x)
         return z.float()
+
+
+def _reduced(arch: Architecture, width: int, fine_width: int) -> list[nn.Module]:
+    """From pixels to the latents' resolution, in two steps or in one."""
+    if not fine_width:
+        patch = arch.channels * arch.stride**2
+        return [nn.PixelUnshuffle(arch.stride), nn.Conv2d(patch, width, 1), nn.LeakyReLU(0.125)]
+    down = arch.stride // FINE_STRIDE
+    return [
+        nn.PixelUnshuffle(FINE_STRIDE),
+        nn.Conv2d(arch.channels * FINE_STRIDE**2, fine_width, 3, padding=1),
+        nn.LeakyReLU(0.125),
+        Residual(fine_width),
+        nn.Conv2d(fine_width, width, down, stride=down),
+    ]
 
 
 class Slice(nn.Module):

@@ -57,33 +57,36 @@ def gray_levels(model: LoadedModel, images: Pixels) -> Tensor:
 def _whole(model: LoadedModel, images: Pixels) -> Pixels:
     """Images continued at the edges to multiples of the stride."""
     stride, (height, width) = model.arch.stride, images.shape[1:3]
+    if height % stride == width % stride == 0:  # padding copies
+        return images
     return np.pad(images, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 
 def analysed(model: LoadedModel, images: Pixels) -> Tensor:
     """Latents [N, M, h, w], not rounded, of uint8 [N, H, W, C]."""
-    parts = batches(len(images), images.shape[1] * images.shape[2])
-    return torch.cat([_analysed(model, _whole(model, images[part])) for part in parts])
+    n, (height, width), stride = len(images), images.shape[1:3], model.arch.stride
+    y = np.empty((n, -(-height // stride), -(-width // stride), model.arch.latent), np.float32)
+    for part in batches(n, height * width):
+        _analyse(model, _whole(model, images[part]), y[part])
+    return torch.from_numpy(y).permute(0, 3, 1, 2)
 
 
-def _analysed(model: LoadedModel, images: Pixels) -> Tensor:
-    """The same of whole latents; large images strip by strip, with the rows around that a strip looks at."""
+def _analyse(model: LoadedModel, images: Pixels, out: npt.NDArray[np.float32]) -> None:
+    """The same of whole latents, to [N, h, w, M]; large images strip by strip, with the rows around that a strip looks at."""
     stride, reach = model.arch.stride, 2 * model.encoder.blocks + 3
     n_rows = images.shape[1] // stride
     strip = max(16, STRIP_PIXELS // (images.shape[2] * stride))
-    latents = []
     for top in range(0, n_rows, strip):
         bottom = min(n_rows, top + strip)
         first, last = max(0, top - reach), min(n_rows, bottom + reach)
-        y = _latents(model, images[:, first * stride : last * stride])
-        latents.append(y[:, :, top - first : bottom - first])
-    return torch.cat(latents, 2)
+        out[:, top:bottom] = _latents(model, images[:, first * stride : last * stride])[:, top - first : bottom - first]
 
 
-def _latents(model: LoadedModel, images: Pixels) -> Tensor:
+def _latents(model: LoadedModel, images: Pixels) -> npt.NDArray[np.float32]:
     if model.device == "cpu":
         return model.byte_encoder.analysis(images)
-    return model.device_encoder.analysis((gray_levels(model, images) - model.decoder.offset).to(model.device)).cpu()
+    y = model.device_encoder.analysis((gray_levels(model, images) - model.decoder.offset).to(model.device))
+    return y.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def hyper_analysed(model: LoadedModel, y: Tensor, conditions: coding.Conditions) -> Tensor:
