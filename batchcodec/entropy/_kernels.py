@@ -21,7 +21,7 @@ BAD_END = -3
 BAD_ESCAPE = -4
 
 _LANES = 2
-_ONE = np.uint64(1)
+_ZERO, _ONE = np.uint64(0), np.uint64(1)
 _LOW = np.uint64(1 << 16)  # smallest normalised state
 _WORD = np.uint64(0xFFFF)
 _BITS = np.uint64(16)
@@ -188,11 +188,13 @@ def values_decode(
     for j in range(n):
         i = index[j]
         slot = now & _WORD
-        s = np.uint64(buckets[i, slot >> _BUCKET_SHIFT])
-        while np.uint64(cdfs[i, s + _ONE]) <= slot:
-            s += _ONE
-        low = np.uint64(cdfs[i, s])
-        now = (np.uint64(cdfs[i, s + _ONE]) - low) * (now >> _BITS) + slot - low
+        s, low, high = _ZERO, _ZERO, np.uint64(cdfs[i, 1])
+        if slot >= high:  # most symbols are the first, and it is known sooner than what a search finds
+            s = np.uint64(buckets[i, slot >> _BUCKET_SHIFT])
+            while np.uint64(cdfs[i, s + _ONE]) <= slot:
+                s += _ONE
+            low, high = np.uint64(cdfs[i, s]), np.uint64(cdfs[i, s + _ONE])
+        now = (high - low) * (now >> _BITS) + slot - low
         if at > n_words:
             return ENDS_EARLY
         due = now < _LOW  # no branch, as in the encoder
@@ -200,6 +202,9 @@ def values_decode(
         now = longer if due else now
         at += int(due)
         now, other = other, now
+        if s == _ZERO:
+            values[j] = 0
+            continue
         z = np.int64(s)
         if z == np.int64(sizes[i]) - 1:
             rest = np.int64(0)
