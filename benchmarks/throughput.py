@@ -85,6 +85,10 @@ def measurements(n_cores: int) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in SETS:
             yield f"stages {name} {subject}", {"kind": "stages", "set": name, "subject": subject, "cores": 1}
     for n in one_and_all:
+        yield (
+            f"in turn kodak {n}",
+            {"kind": "in_turn", "set": "kodak", "subjects": ["fast", "balanced", "pillow-avif"], "cores": n},
+        )
         for subject in (*PROFILES, "pillow-avif", "pillow-jpeg"):
             yield f"photos kodak {subject} {n}", {"kind": "photos", "set": "kodak", "subject": subject, "cores": n}
         for name in ("eurosat", "kodak"):
@@ -168,7 +172,9 @@ def main() -> None:
             if args.missing and name in known and "error" not in known[name]:
                 continue
             setting = known.get(quality_name(task["set"], task.get("subject", "")), {})
-            found = run({"seconds": args.seconds, "quality": setting.get("quality"), **task}, args.prefix, args.timeout)
+            several = {s: known.get(quality_name(task["set"], s), {}).get("quality") for s in task.get("subjects", [])}
+            told = {"seconds": args.seconds, "quality": setting.get("quality"), "qualities": several, **task}
+            found = run(told, args.prefix, args.timeout)
             known[name] = {"quality": setting["quality"], **found} if "quality" in setting else found
             print(name, json.dumps({key: _short(value) for key, value in known[name].items()}), flush=True)
             content = {"machine": machine(), "measured": known}

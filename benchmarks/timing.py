@@ -155,16 +155,7 @@ def in_processes(work: Callable[[int], int], starts: Sequence[int], cores: int, 
 def photos(task: Figures) -> Figures:
     """Kodak, one picture after the other: milliseconds to encode and decode one, the best of three runs of each, mean."""
     images = kodak()[1][: task.get("images")]
-    subject, q = task["subject"], task["quality"]
-    if subject == "pillow-avif":
-        encode: Callable[[Pixels], bytes] = lambda image: encode_avif(image, q)  # noqa: E731
-        decode: Callable[[bytes, GroupSpec], Pixels] = lambda data, _: decode_pillow(data)  # noqa: E731
-    elif subject == "pillow-jpeg":
-        encode = lambda image: encode_jpeg(image, q)  # noqa: E731
-        decode = lambda data, _: decode_pillow(data)  # noqa: E731
-    else:
-        codec = codec_of(subject, q, 3)
-        encode, decode = lambda image: codec.encode(image[None]), lambda data, spec: codec.decode(data, spec)[0]
+    encode, decode = _photo_coder(task["subject"], task["quality"])
     files = [encode(image) for image in images]
     specs = [GroupSpec(1, ImageSpec.of(image)) for image in images]
     decoded = [decode(file, spec) for file, spec in zip(files, specs, strict=True)]
@@ -176,6 +167,32 @@ def photos(task: Figures) -> Figures:
         "bytes_per_image": float(np.mean([len(file) for file in files])),
         "mean_psnr": metrics.mean_psnr(metrics.psnr_of_mse(np.array(error), 255.0)),
     }
+
+
+def _photo_coder(subject: str, q: int) -> tuple[Callable[[Pixels], bytes], Callable[[bytes, GroupSpec], Pixels]]:
+    """How a subject codes and decodes one picture."""
+    if subject.startswith("pillow-"):
+        encode = encode_avif if subject == "pillow-avif" else encode_jpeg
+        return lambda image: encode(image, q), lambda data, _: decode_pillow(data)
+    codec = codec_of(subject, q, 3)
+    return lambda image: codec.encode(image[None]), lambda data, spec: codec.decode(data, spec)[0]
+
+
+def in_turn(task: Figures) -> Figures:
+    """Kodak, each picture decoded by several subjects in turn: milliseconds for one, the best of three runs, mean.
+
+    On a machine whose speed changes they have the same moments.
+    """
+    images = kodak()[1][: task.get("images")]
+    specs = [GroupSpec(1, ImageSpec.of(image)) for image in images]
+    coders = {subject: _photo_coder(subject, task["qualities"][subject]) for subject in task["subjects"]}
+    files = {subject: [encode(image) for image in images] for subject, (encode, _) in coders.items()}
+    times: dict[str, list[float]] = {subject: [] for subject in coders}
+    for place, spec in enumerate(specs):
+        runs = [[_seconds(coders[s][1], files[s][place], spec) for s in coders] for _ in range(1 + WINDOWS)]
+        for subject, best in zip(coders, np.min(runs[1:], 0), strict=True):  # the first run warms up
+            times[subject].append(float(best))
+    return {f"{subject}_ms": 1000 * float(np.mean(found)) for subject, found in times.items()}
 
 
 def encode_avif(image: Pixels, quality: int) -> bytes:
@@ -232,6 +249,7 @@ KINDS: dict[str, Callable[[Figures], Figures]] = {
     "peer": peer,
     "stages": stages,
     "photos": photos,
+    "in_turn": in_turn,
     "compressai": compressai,
 }
 
