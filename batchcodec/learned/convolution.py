@@ -26,7 +26,7 @@ from torch import Tensor
 from batchcodec.learned import kernels, products
 from batchcodec.learned.exact import ExactConv2d
 
-TILE_BYTES = 1 << 20
+TILE_BYTES = 1 << 19
 """What a tile of inputs and sums takes: about a second-level cache. Smaller ones make threads wait for the interpreter."""
 KEPT_BYTES, N_KEPT = 1 << 20, 8
 """What a thread keeps for its next call: so many arrays of at most this size."""
@@ -143,13 +143,13 @@ class Convolution:
             weight = some.transpose(0, 2, 1).reshape(len(some), -1, 1, 1)
         return cls(weight, scale, bias, int8=int8)
 
-    def sums(self, x: NDArray[np.int8]) -> Iterator[Tile]:
-        """The sums of activations x, int8 [N, H, W, I], tile by tile."""
+    def sums(self, x: NDArray[np.int8], n_lines: int = 0) -> Iterator[Tile]:
+        """The sums of activations x, int8 [N, H, W, I], tile by tile: each has a multiple of so many lines, but for the last."""
         if not self._int8:
-            yield from self.word_sums(x)
+            yield from self.word_sums(x, max(1, n_lines))
             return
         seen_at = self._views(x)
-        for first, last in self._tiles(x.shape):
+        for first, last in self._tiles(x.shape, n_lines):
             sums = self._product(seen_at(first, last), self.n_in)
             yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
 
@@ -170,38 +170,37 @@ class Convolution:
                 sums.add_(self._product(high_at(first, last), n_wide), alpha=256)
             yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
 
-    def word_sums(self, x: products.Inputs) -> Iterator[Tile]:
+    def word_sums(self, x: products.Inputs, n_lines: int = 1) -> Iterator[Tile]:
         """The same of integers of 8 or 16 bits [N, H, W, I], by products of 16 bits."""
         if self.kernel == 1:
-            x = x.reshape(1, -1, 1, self.n_in)
+            x, n_lines = x.reshape(1, -1, 1, self.n_in), n_lines * x.shape[2]
         n, height, width = x.shape[:3]
         positions = max(1, TILE_BYTES // (2 * self.n_in + 4 * self.n_out))
-        n_images, n_lines = max(1, positions // (height * width)), max(1, min(height, positions // width))
+        n_images, n_lines = max(1, positions // (height * width)), max(n_lines, positions // width // n_lines * n_lines)
         for first in range(0, n, n_images):
-            images = x[first : first + n_images].reshape(-1)
+            images = x[first : first + n_images]
             for line in range(0, height, n_lines):
                 some = min(n_lines, height - line)
-                sums = self._product_of_words(self._words_of(images, height, width, line, some), some, width)
+                sums = self._product_of_words(self._words_of(images, line, some), len(images), some, width)
                 start = (first * height + line) * width * self.n_out
                 yield sums, slice(start, start + len(sums))
 
-    def _words_of(self, x: products.Inputs, height: int, width: int, line: int, n_lines: int) -> NDArray[np.int16]:
-        """What `products.convolved` looks at for some lines of images, flat [N, height, width, I]."""
-        channels = self.n_in
+    def _words_of(self, x: products.Inputs, line: int, n_lines: int) -> NDArray[np.int16]:
+        """What `products.convolved` looks at for some lines of images [N, H, W, I]."""
+        n, height, width, channels = x.shape
         if self.kernel == 1:
-            some = x[line * channels : (line + n_lines) * channels]
+            some = x[:, line : line + n_lines].reshape(-1)
+            if some.dtype == np.int16 and channels % 2 == 0:
+                return some
             seen = np.empty(len(some) + 1, np.int16)
             seen[:-1] = some
             return seen
-        n = len(x) // (height * width * channels)
         seen = np.empty(n * (n_lines + 2) * (width + 2) * channels + 1, np.int16)
-        products.with_border(x, height, width, channels, line, n_lines, seen)
+        products.with_border(x.reshape(-1), height, width, channels, line, n_lines, seen)
         return seen
 
-    def _product_of_words(self, seen: NDArray[np.int16], height: int, width: int) -> NDArray[np.int32]:
-        """Sums of images of a size, from `_words_of`: int32 [N, height, width, O], flat."""
-        border = self.kernel - 1
-        n = (len(seen) - 1) // ((height + border) * (width + border) * self.n_in)
+    def _product_of_words(self, seen: NDArray[np.int16], n: int, height: int, width: int) -> NDArray[np.int32]:
+        """Sums of N images of a size, from `_words_of`: int32 [N, height, width, O], flat."""
         sums = np.empty(n * height * width * self.n_out + products.ROOM, np.int32)
         products.convolved(seen, height, width, self.n_in, self.kernel, self._words, self.n_out, sums)
         return sums[: -products.ROOM]
@@ -231,9 +230,9 @@ class Convolution:
         kernels.bordered(x.reshape(-1), height, width, n_in, bordered.shape[3], high, bordered.reshape(-1))
         return _columns_of(bordered)
 
-    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-        n_positions = shape[0] * shape[1] * shape[2]
-        step = max(1, TILE_BYTES // (self.kernel**2 * self.n_in + 4 * self.n_out))
+    def _tiles(self, shape: tuple[int, ...], n_lines: int = 0) -> Iterator[tuple[int, int]]:
+        n_positions, whole = shape[0] * shape[1] * shape[2], max(1, n_lines * shape[2])
+        step = max(whole, TILE_BYTES // (self.kernel**2 * self.n_in + 4 * self.n_out) // whole * whole)
         return ((first, min(n_positions, first + step)) for first in range(0, n_positions, step))
 
     def _product(self, seen: NDArray[np.int8], n_in: int) -> Tensor:

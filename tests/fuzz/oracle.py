@@ -49,6 +49,13 @@ class BrokenError(AssertionError):
     """A target did what none may do."""
 
 
+class _Printed(io.StringIO):
+    """What a target prints; libFuzzer's alarm, which a paused process gets as well, asks standard error for its descriptor."""
+
+    def fileno(self) -> int:
+        return sys.__stderr__.fileno() if sys.__stderr__ is not None else super().fileno()
+
+
 class _Slow(BaseException):
     """Out of time; not an `Exception`, which a reader may turn into one of its own."""
 
@@ -106,7 +113,7 @@ def check(target: Target, data: bytes) -> bool:
     Raises:
         BrokenError: it did what none may do.
     """
-    out, taken = io.StringIO(), False
+    out, taken = _Printed(), False
     start = _start_of_peak()
     try:
         with (

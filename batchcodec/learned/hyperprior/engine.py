@@ -137,19 +137,29 @@ class Engine:
             plane: the quality planes, int8 [N].
             out: output.
         """
-        linear, arch = self._linear, self.arch
-        levels = np.empty(latents.shape[0] * latents.shape[1] * latents.shape[2] * linear.n_out, np.int32)
-        for sums, at in linear.wide_sums(latents):
-            round_to(sums, linear.scale, linear.bias, float(PIXEL_LIMIT), levels[at])
+        arch = self.arch
         block, side = FINE_STRIDE**2 * arch.channels, arch.stride // FINE_STRIDE
+        line = latents.shape[2] * side**2 * block
         if arch.width:
-            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(self._detail(latents, plane))
+            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(self._detail(latents, plane), side)
         else:
             scale = bias = np.zeros(block, np.float32)
-            tiles = iter([(np.zeros_like(levels), slice(0, len(levels)))])
-        for sums, at in tiles:
-            first = at.start // block
-            kernels.pixels(sums, scale, bias, first, levels, side, self._offset, out.shape[2], arch.channels, out.reshape(-1))
+            nothing = np.zeros(latents.shape[0] * latents.shape[1] * line, np.int32)
+            tiles = iter([(nothing, slice(0, len(nothing)))])
+        lines, flat = latents.reshape(-1, *latents.shape[2:]), out.reshape(-1)
+        for sums, at in tiles:  # both parts of some lines, while they are in the caches
+            first, last = at.start // line, -(-at.stop // line)
+            levels = self._linear_levels(lines[first:last])
+            own, to = (at.start - first * line) // block, flat[first * line :]
+            kernels.pixels(sums, scale, bias, own, levels, side, self._offset, out.shape[2], arch.channels, to)
+
+    def _linear_levels(self, lines: Latents) -> NDArray[np.int32]:
+        """The linear part of some lines of latents [n, w, M], in 2^-PIXEL_BITS gray levels, flat."""
+        linear = self._linear
+        levels = np.empty(lines.shape[0] * lines.shape[1] * linear.n_out, np.int32)
+        for sums, at in linear.wide_sums(lines[None]):
+            round_to(sums, linear.scale, linear.bias, float(PIXEL_LIMIT), levels[at])
+        return levels
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
