@@ -202,11 +202,11 @@ class Convolution:
     def _product_of_words(self, seen: NDArray[np.int16], n: int, height: int, width: int) -> NDArray[np.int32]:
         """Sums of N images of a size, from `_words_of`: int32 [N, height, width, O], flat."""
         sums = np.empty(n * height * width * self.n_out + products.ROOM, np.int32)
-        products.convolved(seen, height, width, self.n_in, self.kernel, self._words, self.n_out, sums)
+        products.convolved(seen, height, width, self.n_in, self.kernel, self.words, self.n_out, sums)
         return sums[: -products.ROOM]
 
     @cached_property
-    def _words(self) -> NDArray[np.int16]:
+    def words(self) -> NDArray[np.int16]:
         """Weights as `products` wants them."""
         return products.laid_out(self._weight)
 

@@ -135,8 +135,10 @@ def columns(x: NDArray[np.int64], height: int, width: int, depth: int, first: in
         _columns(x, height, width, depth, first, out)
 
 
-@jit(types.void(i32_in, f32_in, f32_in, i8_out))
-def activate(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int8]) -> None:
+@jit([types.void(i32_in, f32_in, f32_in, out) for out in (i8_out, _i16_out)])
+def activate(
+    sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int8] | NDArray[np.int16]
+) -> None:
     """LeakyReLU, rounding and clamp; flat arrays of one length."""
     step = len(scale)
     for start in range(0, len(sums), step):
@@ -146,7 +148,7 @@ def activate(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[
             x = np.float32(row[t]) * scale[t] + bias[t]
             x = max(x, x * _SLOPE)
             x = min(max(x, -_LIMIT), _LIMIT)
-            to[t] = np.int8(np.int32((x + _MAGIC) - _MAGIC))
+            to[t] = np.int32((x + _MAGIC) - _MAGIC)
 
 
 @jit(types.void(i32_in, f32_in, f32_in, i8_out))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from batchcodec.learned.convolution import Convolution, Tile, int8_pays, pixel_shuffled, shuffled
 from batchcodec.learned.crew import share
 from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
-from batchcodec.learned.hyperprior import kernels
+from batchcodec.learned.hyperprior import context_kernel, kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, Architecture
 from batchcodec.learned.hyperprior.coding import Conditions
 from batchcodec.learned.hyperprior.network import (
@@ -52,6 +52,7 @@ PART = 4096
 """Positions that go through the entropy model together: what is known of them stays in the caches."""
 
 _GRID = 2.0**GRID_BITS
+_NOTHING = np.empty((0, 0, 0, 0), np.int16)
 _CROSS = (1, 3, 5, 7)
 """Above, left, right and below in a 3x3 kernel."""
 
@@ -179,6 +180,7 @@ class _SliceLayers:
     """The layers of a slice of the context model."""
 
     def __init__(self, part: Slice, int8: bool) -> None:
+        self._int8 = int8
         self._before = Convolution.of(part.before, _GRID, int8=int8) if part.before is not None else None
         self._own = Convolution.of(part.here, _GRID, taps=_CROSS, int8=int8)
         self.n_known = part.mix.in_channels - part.here.out_channels
@@ -232,17 +234,27 @@ class _SliceLayers:
             images: which images to do.
             places: which of the positions.
         """
+        means, tables, log = mean[images, places], index[images, places], log_step[images]
+        mix = self._mix[own is not None]
+        if not self._int8:
+            features, column = own or (_NOTHING, 0)
+            layers = [_pointwise(layer) for layer in (self._own, mix, self._hidden, self._out)]
+            context_kernel.predict(known[images], features[images], column, at[places], *layers, log, n_hyper, means, tables)
+            return
         x = known[images].take(at[places], 1)
         if own:
             seen = np.empty((*x.shape[:2], self._own.n_in), np.int16)
             kernels.neighbours(own[0][images], own[1], at[places], seen)
             told = activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
             x = np.concatenate([x, told[0]], 2)
-        x = _activated(self._hidden, _activated(self._mix[own is not None], x[None]))
-        out, means, tables, log = self._out, mean[images, places], index[images, places], log_step[images]
-        for sums, part in out.sums(x):
+        out = self._out
+        for sums, part in out.sums(_activated(self._hidden, _activated(mix, x[None]))):
             rows = sums.reshape(-1, out.n_out)
             kernels.parameters(rows, out.scale, out.bias, part.start // out.n_out, log, n_hyper, means, tables)
+
+
+def _pointwise(layer: Convolution) -> context_kernel.Layer:
+    return layer.words, layer.scale, layer.bias, layer.n_in, layer.n_out
 
 
 def _share(n_images: int, n_lines: int, width: int, work: Callable[[slice, slice], None]) -> None:

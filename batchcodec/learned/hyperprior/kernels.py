@@ -178,6 +178,21 @@ def featured(latents: NDArray[np.int16], features: NDArray[np.int16]) -> None:
                     seen[c] = np.int16(_feature(np.int32(values[c])))
 
 
+@njit(inline="always")
+def neighbours_of(features: NDArray[np.int16], image: int, column: int, position: int, seen: NDArray[np.int16]) -> None:
+    """`neighbours`, for one position of an image: int16 [4 * C]."""
+    height, width = features.shape[1:3]
+    channels = len(seen) // 4
+    flat, y, x = features.reshape(-1), position // width, position % width
+    for side in range(4):
+        v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
+        if v >= 0 and u >= 0 and v < height and u < width:
+            _copy(flat, ((image * height + v) * width + u) * features.shape[3] + column, seen, side * channels, channels)
+        else:
+            for c in range(_At(channels)):
+                seen[_At(side * channels) + c] = 0
+
+
 @jit(types.void(_i16_4d_in, types.int64, _i64_1d, _i16_3d))
 def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.int64], out: NDArray[np.int16]) -> None:
     """What a position of the second pass sees of the first: the features above, left, right and below, 0 beyond the edge.
@@ -188,22 +203,9 @@ def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.i
         positions: int64 [n], places among the h * w.
         out: int16 [N, n, 4 * C], output.
     """
-    n_images, height, width, depth = features.shape
-    n_positions, channels = len(positions), out.shape[2] // 4
-    flat, seen = features.reshape(-1), out.reshape(-1)
-    for i in range(n_positions):
-        y, x = positions[i] // width, positions[i] % width
-        for side in range(4):
-            v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
-            inside = v >= 0 and u >= 0 and v < height and u < width
-            at, to = (v * width + u) * depth + column, (i * 4 + side) * channels
-            for _ in range(n_images):
-                if inside:
-                    _copy(flat, at, seen, to, channels)
-                else:
-                    for c in range(_At(channels)):
-                        seen[_At(to) + c] = 0
-                at, to = at + height * width * depth, to + n_positions * 4 * channels
+    for n in range(len(out)):
+        for i in range(len(positions)):
+            neighbours_of(features, n, column, positions[i], out[n, i])
 
 
 @jit(

@@ -1,0 +1,115 @@
+"""What the context model says of some positions, in one loop, for products of 16 bits.
+
+Layer by layer, such small matrices are as much calls and memory as products. Here a block of positions goes through all layers
+while it is in the first caches, without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from batchcodec.entropy._jit import jit
+from batchcodec.learned.hyperprior.kernels import neighbours_of, parameters
+from batchcodec.learned.kernels import activate, f32_in
+from batchcodec.learned.products import ROOM, ROWS, convolved
+
+BLOCK = 8 * ROWS
+"""Positions that go through all layers together."""
+
+_i16_in = types.Array(types.int16, 1, "C", readonly=True)
+_layer = types.Tuple([_i16_in, f32_in, f32_in, types.int64, types.int64])
+
+Layer = tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], int, int]
+"""A 1x1 convolution: weights from `products.laid_out`, scale and bias as `convolution.Convolution` has them, channels in and out."""
+
+
+@njit(inline="always")
+def _sums(layer: Layer, x: NDArray[np.int16], n: int, sums: NDArray[np.int32]) -> None:
+    """Of n positions."""
+    weights, _, _, n_in, n_out = layer
+    convolved(x, 1, n, n_in, 1, weights, n_out, sums[: n * n_out + ROOM])
+
+
+@njit(inline="always")
+def _active(layer: Layer, x: NDArray[np.int16], n: int, sums: NDArray[np.int32], out: NDArray[np.int16]) -> None:
+    """Activations of n positions, int16 [n, O], flat, to the beginning of `out`."""
+    _sums(layer, x, n, sums)
+    _, scale, bias, _, n_out = layer
+    activate(sums[: n * n_out], scale, bias, out[: n * n_out])
+
+
+@jit(
+    types.void(
+        types.Array(types.int8, 3, "C", readonly=True),
+        types.Array(types.int16, 4, "C", readonly=True),
+        types.int64,
+        types.Array(types.int64, 1, "C", readonly=True),
+        _layer,
+        _layer,
+        _layer,
+        _layer,
+        types.Array(types.int16, 2, "C", readonly=True),
+        types.int64,
+        types.Array(types.int16, 3, "C"),
+        types.Array(types.uint16, 3, "C"),
+    )
+)
+def predict(
+    known: NDArray[np.int8],
+    features: NDArray[np.int16],
+    column: int,
+    positions: NDArray[np.int64],
+    own: Layer,
+    mix: Layer,
+    hidden: Layer,
+    last: Layer,
+    log_step: NDArray[np.int16],
+    n_hyper: int,
+    mean: NDArray[np.int16],
+    index: NDArray[np.uint16],
+) -> None:
+    """Means and tables of a pass.
+
+    Args:
+        known: what both passes look at, int8 [N, h * w, K].
+        features: of all slices, int16 [N, h, w, M]; looked at where `mix` takes more than K channels.
+        column: the first channel of the slice.
+        positions: int64 [n], places among the h * w.
+        own: what the second pass makes of the first, at its neighbours.
+        mix: the first layer.
+        hidden: the second.
+        last: the third, of means and scales.
+        log_step: int16 [N, C], log2 of the quantiser steps in eighths.
+        n_hyper: tables before those of the Gaussian bank.
+        mean: int16 [N, n, C], output.
+        index: uint16 [N, n, C], output.
+    """
+    n_known, n_positions, depth = known.shape[2], len(positions), mix[3]
+    widest = max(max(own[4], mix[4]), max(hidden[4], last[4]))
+    x = np.empty(BLOCK * depth + 1, np.int16)
+    seen, told = np.empty(BLOCK * own[3] + 1, np.int16), np.empty(BLOCK * own[4], np.int16)
+    mixed, more = np.empty(BLOCK * mix[4] + 1, np.int16), np.empty(BLOCK * hidden[4] + 1, np.int16)
+    sums = np.empty(BLOCK * widest + ROOM, np.int32)
+    total = known.shape[0] * n_positions
+    for first in range(0, total, BLOCK):
+        n = min(BLOCK, total - first)
+        for r in range(n):
+            row, to = known[(first + r) // n_positions, positions[(first + r) % n_positions]], x[r * depth : r * depth + n_known]
+            for c in range(n_known):
+                to[c] = row[c]
+        if depth > n_known:
+            for r in range(n):
+                image, at = (first + r) // n_positions, positions[(first + r) % n_positions]
+                neighbours_of(features, image, column, at, seen[r * own[3] : (r + 1) * own[3]])
+            _active(own, seen, n, sums, told)
+            for r in range(n):
+                to, some = x[r * depth + n_known : (r + 1) * depth], told[r * own[4] : (r + 1) * own[4]]
+                for c in range(len(some)):
+                    to[c] = some[c]
+        _active(mix, x, n, sums, mixed)
+        _active(hidden, mixed, n, sums, more)
+        _sums(last, more, n, sums)
+        rows = sums[: n * last[4]].reshape(n, last[4])
+        parameters(rows, last[1], last[2], first, log_step, n_hyper, mean, index)
