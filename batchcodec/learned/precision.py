@@ -99,8 +99,9 @@ def allotted(added: Floats, price: Floats, average: float) -> npt.NDArray[np.uin
         price: what they cost, [C, 9], rising from 0.
         average: 0 to 8; between whole numbers, costs are interpolated.
     """
-    low = min(math.floor(average), MAX_BITS - 1)
-    limit = float((price[:, low] + (average - low) * (price[:, low + 1] - price[:, low])).sum())
+    low = math.floor(average)
+    more = price[:, min(low + 1, MAX_BITS)] - price[:, low]
+    limit = float((price[:, low] + (average - low) * more).sum())
     found = knapsack(added, price, limit)
     if added[:, low].sum() < added[np.arange(len(added)), found].sum():  # can only be by what costs were rounded
         found[:] = low

@@ -29,7 +29,7 @@ def curves(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return added, np.cumsum(np.concatenate([np.zeros((n, 1)), rng.random((n, 8)) + 0.01], axis=1), axis=1)
 
 
-@given(curves(), st.floats(0, 8))
+@given(curves(), st.floats(0, 8) | st.integers(0, 8).map(float))
 @settings(deadline=None, max_examples=150)
 def test_allotted_keeps_to_the_budget_and_is_not_worse_than_alike(case: tuple[np.ndarray, np.ndarray], average: float) -> None:
     added, price = case
