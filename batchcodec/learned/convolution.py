@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ class Convolution:
         return cls(weight, scale, bias, int8=int8)
 
     def sums(self, x: NDArray[np.int8], n_lines: int = 0) -> Iterator[Tile]:
-        """The sums of activations x, int8 [N, H, W, I], tile by tile: each has a multiple of so many lines, but for the last."""
+        """The sums of activations x, int8 [N, H, W, I], tile by tile: multiples of so many lines each, but for the last."""
         if not self._int8:
             yield from self.word_sums(x, max(1, n_lines))
             return
@@ -191,7 +191,7 @@ class Convolution:
         if self.kernel == 1:
             some = x[:, line : line + n_lines].reshape(-1)
             if some.dtype == np.int16 and channels % 2 == 0:
-                return some
+                return cast(NDArray[np.int16], some)
             seen = np.empty(len(some) + 1, np.int16)
             seen[:-1] = some
             return seen

@@ -2,6 +2,9 @@
 
 Layer by layer, such small matrices are as much calls and memory as products. Here a block of positions goes through all layers
 while it is in the first caches, without the interpreter's lock.
+
+numba keeps machine code for as long as the file of a function stays as it is. The loops called here are in other files: whoever
+changes one of them has to change this file as well, or to delete `__pycache__`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from batchcodec.entropy._jit import jit
-from batchcodec.learned.hyperprior.kernels import neighbours_of, parameters
+from batchcodec.learned.hyperprior.kernels import copy, means, neighbours_of, tables
 from batchcodec.learned.kernels import activate, f32_in
 from batchcodec.learned.products import ROOM, ROWS, convolved
 
@@ -19,10 +22,11 @@ BLOCK = 8 * ROWS
 """Positions that go through all layers together."""
 
 _i16_in = types.Array(types.int16, 1, "C", readonly=True)
-_layer = types.Tuple([_i16_in, f32_in, f32_in, types.int64, types.int64])
+_layer = types.Tuple([_i16_in, f32_in, f32_in, types.int64, types.int64])  # type: ignore[no-untyped-call]
+_layers = types.UniTuple(_layer, 5)  # type: ignore[no-untyped-call]
 
 Layer = tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], int, int]
-"""A 1x1 convolution: weights from `products.laid_out`, scale and bias as `convolution.Convolution` has them, channels in and out."""
+"""A 1x1 convolution: weights from `products.laid_out`, scale and bias of `convolution.Convolution`, channels in and out."""
 
 
 @njit(inline="always")
@@ -46,10 +50,7 @@ def _active(layer: Layer, x: NDArray[np.int16], n: int, sums: NDArray[np.int32],
         types.Array(types.int16, 4, "C", readonly=True),
         types.int64,
         types.Array(types.int64, 1, "C", readonly=True),
-        _layer,
-        _layer,
-        _layer,
-        _layer,
+        _layers,
         types.Array(types.int16, 2, "C", readonly=True),
         types.int64,
         types.Array(types.int16, 3, "C"),
@@ -61,10 +62,7 @@ def predict(
     features: NDArray[np.int16],
     column: int,
     positions: NDArray[np.int64],
-    own: Layer,
-    mix: Layer,
-    hidden: Layer,
-    last: Layer,
+    layers: tuple[Layer, Layer, Layer, Layer, Layer],
     log_step: NDArray[np.int16],
     n_hyper: int,
     mean: NDArray[np.int16],
@@ -77,39 +75,39 @@ def predict(
         features: of all slices, int16 [N, h, w, M]; looked at where `mix` takes more than K channels.
         column: the first channel of the slice.
         positions: int64 [n], places among the h * w.
-        own: what the second pass makes of the first, at its neighbours.
-        mix: the first layer.
-        hidden: the second.
-        last: the third, of means and scales.
+        layers: what the second pass makes of the first at its neighbours; then `mix`, the one after it, and the last ones for
+            means and for scales.
         log_step: int16 [N, C], log2 of the quantiser steps in eighths.
         n_hyper: tables before those of the Gaussian bank.
         mean: int16 [N, n, C], output.
         index: uint16 [N, n, C], output.
     """
+    own, mix, hidden, middle, spread = layers
     n_known, n_positions, depth = known.shape[2], len(positions), mix[3]
-    widest = max(max(own[4], mix[4]), max(hidden[4], last[4]))
+    channels = middle[4]
+    widest = max(max(own[4], mix[4]), max(hidden[4], channels))
     x = np.empty(BLOCK * depth + 1, np.int16)
     seen, told = np.empty(BLOCK * own[3] + 1, np.int16), np.empty(BLOCK * own[4], np.int16)
     mixed, more = np.empty(BLOCK * mix[4] + 1, np.int16), np.empty(BLOCK * hidden[4] + 1, np.int16)
     sums = np.empty(BLOCK * widest + ROOM, np.int32)
+    everything, earlier = known.reshape(-1), features.reshape(-1)
     total = known.shape[0] * n_positions
     for first in range(0, total, BLOCK):
         n = min(BLOCK, total - first)
         for r in range(n):
-            row, to = known[(first + r) // n_positions, positions[(first + r) % n_positions]], x[r * depth : r * depth + n_known]
-            for c in range(n_known):
-                to[c] = row[c]
+            image, at = (first + r) // n_positions, positions[(first + r) % n_positions]
+            copy(everything, (image * known.shape[1] + at) * n_known, x, r * depth, n_known)
         if depth > n_known:
             for r in range(n):
                 image, at = (first + r) // n_positions, positions[(first + r) % n_positions]
-                neighbours_of(features, image, column, at, seen[r * own[3] : (r + 1) * own[3]])
+                neighbours_of(earlier, features.shape, image, column, at, seen, r * own[3], own[3] // 4)
             _active(own, seen, n, sums, told)
             for r in range(n):
-                to, some = x[r * depth + n_known : (r + 1) * depth], told[r * own[4] : (r + 1) * own[4]]
-                for c in range(len(some)):
-                    to[c] = some[c]
+                copy(told, r * own[4], x, r * depth + n_known, own[4])
         _active(mix, x, n, sums, mixed)
         _active(hidden, mixed, n, sums, more)
-        _sums(last, more, n, sums)
-        rows = sums[: n * last[4]].reshape(n, last[4])
-        parameters(rows, last[1], last[2], first, log_step, n_hyper, mean, index)
+        part = slice(first * channels, (first + n) * channels)
+        _sums(middle, more, n, sums)
+        means(sums[: n * channels], middle[1], middle[2], mean.reshape(-1)[part])
+        _sums(spread, more, n, sums)
+        tables(sums[: n * channels], spread[1], spread[2], first, n_positions, log_step, n_hyper, index.reshape(-1)[part])

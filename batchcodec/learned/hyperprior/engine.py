@@ -188,7 +188,10 @@ class _SliceLayers:
         self._mix = [Convolution.of(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(self.n_known), slice(None))]
         self._hidden = Convolution.of(part.hidden, _GRID, int8=int8)
         n_out = part.out.out_channels // 2
-        self._out = Convolution.of(part.out, np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), int8=int8)
+        gain, order = np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), np.arange(2 * n_out)
+        self._middle, self._spread = (
+            Convolution.of(part.out, gain, order=some, int8=int8) for some in (order[:n_out], order[n_out:])
+        )
 
     def know(self, shared: Activations, features: Latents, out: Activations, images: slice, lines: slice) -> None:
         """What both passes look at.
@@ -238,8 +241,9 @@ class _SliceLayers:
         mix = self._mix[own is not None]
         if not self._int8:
             features, column = own or (_NOTHING, 0)
-            layers = [_pointwise(layer) for layer in (self._own, mix, self._hidden, self._out)]
-            context_kernel.predict(known[images], features[images], column, at[places], *layers, log, n_hyper, means, tables)
+            first, second, third = _pointwise(self._own), _pointwise(mix), _pointwise(self._hidden)
+            layers = first, second, third, _pointwise(self._middle), _pointwise(self._spread)
+            context_kernel.predict(known[images], features[images], column, at[places], layers, log, n_hyper, means, tables)
             return
         x = known[images].take(at[places], 1)
         if own:
@@ -247,10 +251,12 @@ class _SliceLayers:
             kernels.neighbours(own[0][images], own[1], at[places], seen)
             told = activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
             x = np.concatenate([x, told[0]], 2)
-        out = self._out
-        for sums, part in out.sums(_activated(self._hidden, _activated(mix, x[None]))):
-            rows = sums.reshape(-1, out.n_out)
-            kernels.parameters(rows, out.scale, out.bias, part.start // out.n_out, log, n_hyper, means, tables)
+        x = _activated(self._hidden, _activated(mix, x[None]))
+        for sums, part in self._middle.sums(x):
+            kernels.means(sums, self._middle.scale, self._middle.bias, means.reshape(-1)[part])
+        for sums, part in self._spread.sums(x):
+            first, to = part.start // self._spread.n_out, tables.reshape(-1)[part]
+            kernels.tables(sums, self._spread.scale, self._spread.bias, first, means.shape[1], log, n_hyper, to)
 
 
 def _pointwise(layer: Convolution) -> context_kernel.Layer:

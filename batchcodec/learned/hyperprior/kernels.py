@@ -6,8 +6,13 @@ for how. Sums that come in are exact, so all of it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from batchcodec.entropy import gaussian
@@ -50,58 +55,105 @@ _i16_2d = types.Array(types.int16, 2, "C", readonly=True)
 _i16_3d_in = types.Array(types.int16, 3, "C", readonly=True)
 _i32_3d_in = types.Array(types.int32, 3, "C", readonly=True)
 _i16_4d_in = types.Array(types.int16, 4, "C", readonly=True)
-_i32_2d = types.Array(types.int32, 2, "C", readonly=True)
 _i64_1d = types.Array(types.int64, 1, "C", readonly=True)
 _i16_3d = types.Array(types.int16, 3, "C")
 _i16_4d = types.Array(types.int16, 4, "C")
 _u8_in = types.Array(types.uint8, 1, "C", readonly=True)
 _u8_out = types.Array(types.uint8, 1, "C")
-_u16_3d = types.Array(types.uint16, 3, "C")
 
 
-@jit(types.void(_i32_2d, f32_in, f32_in, types.int64, _i16_2d, types.int64, _i16_3d, _u16_3d))
-def parameters(
+def _eight(_: Any, x: Any, a: Any, out: Any, b: Any) -> Any:
+    """Eight values of a flat array of bytes or int16 to one of int16, as one vector: numba makes none of so few."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        def pointer(place: int) -> ir.Value:
+            kind, array, at = signature.args[place], args[place], args[place + 1]
+            start = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+            return builder.bitcast(start, ir.VectorType(ir.IntType(kind.dtype.bitwidth), 8).as_pointer())
+
+        values = builder.load(pointer(0), align=1)
+        if signature.args[0].dtype.bitwidth < 16:
+            values = builder.sext(values, ir.VectorType(ir.IntType(16), 8))
+        builder.store(values, pointer(2), align=2)
+        return context.get_dummy_value()
+
+    return types.void(x, types.uint64, out, types.uint64), generate
+
+
+_copy_eight: Callable[..., None] = intrinsic(_eight)
+
+
+@njit(inline="always")
+def copy(x: NDArray[Any], at: int, out: NDArray[np.int16], to: int, n: int) -> None:
+    """Some values of a flat array of bytes or int16 to another; the last eight overlap those before.
+
+    Places that may be negative would be looked at one by one, and a loop over so few has more rest than vectors.
+    """
+    a, b, size, eight = _At(at), _At(to), _At(n), _At(8)
+    if n < 8:
+        for c in range(size):
+            out[b + c] = x[a + c]
+        return
+    for c in range(_At(0), size - _At(7), eight):
+        _copy_eight(x, a + c, out, b + c)
+    _copy_eight(x, a + size - eight, out, b + size - eight)
+
+
+@jit(types.void(i32_in, f32_in, f32_in, types.Array(types.int16, 1, "C")))
+def means(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], out: NDArray[np.int16]) -> None:
+    """Means of latents in gray levels from what the last layer says of them; flat arrays of one length."""
+    step = len(scale)
+    for start in range(0, len(sums), step):
+        n = min(step, len(sums) - start)
+        row, to = sums[start : start + n], out[start : start + n]
+        for t in range(n):
+            x = np.float32(row[t]) * scale[t] + bias[t]
+            x = min(max(x, -_MEAN_LIMIT), _MEAN_LIMIT)
+            to[t] = np.int32((x + _MAGIC) - _MAGIC)
+
+
+@jit(types.void(i32_in, f32_in, f32_in, types.int64, types.int64, _i16_2d, types.int64, types.Array(types.uint16, 1, "C")))
+def tables(
     sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     first: int,
+    n_positions: int,
     log_step: NDArray[np.int16],
     n_hyper: int,
-    mean: NDArray[np.int16],
-    index: NDArray[np.uint16],
+    out: NDArray[np.uint16],
 ) -> None:
-    """Means and tables of the latents of a pass from what the last layer says.
+    """Tables of latents from what the last layer says of their scales.
 
     Args:
-        sums: [rows, 2 C]: means in gray levels, then scales in eighths of octaves less `SCALE_START`.
-        scale: float32 [2 C].
-        bias: float32 [2 C].
-        first: which of the N * n rows of mean and index is that of the first of `sums`.
+        sums: [rows, C], flat; scales in eighths of octaves less `SCALE_START`.
+        scale: float32 [c * C] for some c.
+        bias: likewise.
+        first: the position of the first row, counted through all images.
+        n_positions: of an image.
         log_step: int16 [N, C], log2 of the quantiser steps in eighths.
         n_hyper: tables before those of the Gaussian bank.
-        mean: int16 [N, n, C], output.
-        index: uint16 [N, n, C], output.
+        out: uint16 [rows, C], output, flat.
     """
-    n_positions, channels = mean.shape[1:]
-    own = np.int32(n_hyper)
-    means, tables, numbers, steps = mean.reshape(-1), index.reshape(-1), sums.reshape(-1), log_step.reshape(-1)
-    n, i = first // n_positions, first % n_positions
-    n_channels = _At(channels)
-    for r in range(sums.shape[0]):
-        at, to, step = _At(2 * r * channels), _At((first + r) * channels), _At(n * channels)
-        for c in range(n_channels):
-            x = np.float32(numbers[at + c]) * scale[c] + bias[c]
-            x = min(max(x, -_MEAN_LIMIT), _MEAN_LIMIT)
-            means[to + c] = np.int16(np.int32((x + _MAGIC) - _MAGIC))
-        at += n_channels
-        for c in range(n_channels):
-            s = np.float32(numbers[at + c]) * scale[n_channels + c] + bias[n_channels + c] + _SCALE_START
+    channels = log_step.shape[1]
+    own, some, logs = np.int32(n_hyper), len(scale) // channels, log_step.reshape(-1)
+    steps, filled, last = np.empty(len(scale), np.int16), 0, -1
+    row, n_rows = 0, len(sums) // channels
+    while row < n_rows:
+        image = (first + row) // n_positions
+        n = min(some, min(n_rows - row, (image + 1) * n_positions - first - row))  # long loops, of one image each
+        if image != last:
+            filled, last = 0, image
+        while filled < n:
+            copy(logs, image * channels, steps, filled * channels, channels)
+            filled += 1
+        numbers, to = sums[row * channels : (row + n) * channels], out[row * channels : (row + n) * channels]
+        for t in range(n * channels):
+            s = np.float32(numbers[t]) * scale[t] + bias[t] + _SCALE_START
             s = min(max(s, -_SCALE_LIMIT), _SCALE_LIMIT)
-            table = np.int32(np.int32((s + _MAGIC) - _MAGIC) - np.int32(steps[step + c]) + _FIRST_TABLE)
-            tables[to + c] = np.uint16(min(max(table, _NO_TABLE), _LAST_TABLE) + own)
-        i += 1
-        if i == n_positions:
-            n, i = n + 1, 0
+            table = np.int32(np.int32((s + _MAGIC) - _MAGIC) - np.int32(steps[t]) + _FIRST_TABLE)
+            to[t] = np.uint16(min(max(table, _NO_TABLE), _LAST_TABLE) + own)
+        row += n
 
 
 @njit(inline="always")
@@ -111,14 +163,6 @@ def _feature(value: np.int32) -> np.int32:
     # 3 of 4, or 2 of 4 and odd: what is left, and the last bit of the quarter, are 3 or more
     more = np.int32(np.int32(value & _THREE) + np.int32(quarter & _ONE)) > _TWO
     return min(max(np.int32(quarter + np.int32(more)), _FEATURE_LOW), _FEATURE_HIGH)
-
-
-@njit(inline="always")
-def _copy(x: NDArray[np.int16], at: int, out: NDArray[np.int16], to: int, n: int) -> None:
-    """Some values of a flat array to another; places that may be negative would be looked at one by one."""
-    a, b = _At(at), _At(to)
-    for c in range(_At(n)):
-        out[b + c] = x[a + c]
 
 
 @jit(types.void(_i32_3d_in, _i16_3d_in, _i16_2d, _i64_1d, types.int64, _i16_4d, _i16_4d))
@@ -151,7 +195,7 @@ def place(
     seen = np.empty(some * channels, np.int16)
     for n in range(n_images):
         for i in range(some):
-            _copy(all_steps, n * channels, step, i * channels, channels)
+            copy(all_steps, n * channels, step, i * channels, channels)
         for first in range(0, n_positions, some):
             n_here = min(some, n_positions - first)
             start = _At((n * n_positions + first) * channels)
@@ -163,8 +207,8 @@ def place(
                 seen[t] = np.int16(_feature(value))
             for i in range(n_here):
                 to = (n * area + positions[first + i]) * depth + column
-                _copy(values, i * channels, all_latents, to, channels)
-                _copy(seen, i * channels, all_features, to, channels)
+                copy(values, i * channels, all_latents, to, channels)
+                copy(seen, i * channels, all_features, to, channels)
 
 
 @jit(types.void(_i16_4d_in, _i16_4d))
@@ -179,18 +223,27 @@ def featured(latents: NDArray[np.int16], features: NDArray[np.int16]) -> None:
 
 
 @njit(inline="always")
-def neighbours_of(features: NDArray[np.int16], image: int, column: int, position: int, seen: NDArray[np.int16]) -> None:
-    """`neighbours`, for one position of an image: int16 [4 * C]."""
-    height, width = features.shape[1:3]
-    channels = len(seen) // 4
-    flat, y, x = features.reshape(-1), position // width, position % width
+def neighbours_of(
+    flat: NDArray[np.int16],
+    shape: tuple[int, ...],
+    image: int,
+    column: int,
+    position: int,
+    out: NDArray[np.int16],
+    to: int,
+    n: int,
+) -> None:
+    """`neighbours`, for one position of an image and n channels; from flat features of a shape to a place in a flat array."""
+    _, height, width, depth = shape
+    y, x = position // width, position % width
     for side in range(4):
         v, u = y + (side == 3) - (side == 0), x + (side == 2) - (side == 1)
         if v >= 0 and u >= 0 and v < height and u < width:
-            _copy(flat, ((image * height + v) * width + u) * features.shape[3] + column, seen, side * channels, channels)
+            copy(flat, ((image * height + v) * width + u) * depth + column, out, to, n)
         else:
-            for c in range(_At(channels)):
-                seen[_At(side * channels) + c] = 0
+            for c in range(_At(n)):
+                out[_At(to) + c] = 0
+        to += n
 
 
 @jit(types.void(_i16_4d_in, types.int64, _i64_1d, _i16_3d))
@@ -203,9 +256,12 @@ def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.i
         positions: int64 [n], places among the h * w.
         out: int16 [N, n, 4 * C], output.
     """
+    channels = out.shape[2] // 4
+    flat, seen, to = features.reshape(-1), out.reshape(-1), 0
     for n in range(len(out)):
         for i in range(len(positions)):
-            neighbours_of(features, n, column, positions[i], out[n, i])
+            neighbours_of(flat, features.shape, n, column, positions[i], seen, to, channels)
+            to += 4 * channels
 
 
 @jit(
