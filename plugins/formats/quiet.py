@@ -1,8 +1,9 @@
 """What foreign readers say beside their results, kept away from the caller.
 
 Pillow warns about sizes that it then reads (89 to 178 million pixels), about metadata that it skips and about formats that it
-could not open; NumPy about headers that Python 2 wrote, and Python about escapes in them. Reading here either gives the pixels
-or raises, so these warnings say nothing more; and where warnings are errors they would turn a readable image into a failure.
+could not open; NumPy about headers that Python 2 wrote and about old names of dtypes, and Python about escapes in headers.
+Reading here either gives the pixels or raises, so these warnings say nothing more; and where warnings are errors they would
+turn a readable image into a failure.
 
 Pillow, tifffile and imagecodecs log, and Python prints what nobody handles: `quiet_log` gives their logs a handler that does
 nothing. An application that has set up logging still gets them.
@@ -23,7 +24,7 @@ _saved: warnings.catch_warnings[None] | None = None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore warnings raised in Pillow's modules, NumPy's about old headers, and Python's about the text of a header.
+    """Ignore warnings raised in Pillow's modules, and what NumPy and Python say of headers.
 
     Threads may overlap: the last one out restores the filters.
 
@@ -34,7 +35,7 @@ def quiet() -> Iterator[None]:
         if _depth == 0:
             _saved = warnings.catch_warnings()
             _saved.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL(\.|$)|<unknown>$")
+            warnings.filterwarnings("ignore", module=r"(PIL|numpy\.lib)(\.|$)|<unknown>$")
             warnings.filterwarnings("ignore", message=r"Reading `\.npy`")  # NumPy puts it on its caller
         _depth += 1
     try:
