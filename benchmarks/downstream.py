@@ -6,7 +6,8 @@
 
 Images are 64x64. The classifier is a plain network of three convolutions, which reads its batches through
 `batchcodec.torch.CpackDataset` whatever it is trained on: originals lie in an archive of the lossless codec `zstd`, others in
-archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics. It is tested on original
+archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics; `noise` are originals with as
+much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. It is tested on original
 test images, and on test images that were coded like those that it was trained on. Accuracies are means over seeds, with the
 spread from the lowest to the highest. The codecs saw no test image and no label.
 
@@ -48,6 +49,7 @@ from batchcodec.types import Item, Pixels
 WORK = Path(__file__).parents[1] / "runs" / "downstream"
 SHIPPED = Path(batchcodec.__file__).parent / "models" / "photo-rgb.safetensors"
 ORIGINALS = "zstd"
+NOISE = "noise"
 LEARNED = "hyperprior-1:quality={q},effort=1,tune=mse"
 RIVALS = ("avif:quality=20,mosaic=true", "avif:quality=12,mosaic=true", "avif:quality=1,mosaic=true")
 CACHE_BYTES = 128 << 20
@@ -70,8 +72,8 @@ class Settings:
 
     @property
     def codecs(self) -> list[str]:
-        """Originals first, then falling quality."""
-        return [ORIGINALS, *(LEARNED.format(q=q) for q in self.qualities), *self.rivals]
+        """Originals first, with noise, then falling quality."""
+        return [ORIGINALS, NOISE, *(LEARNED.format(q=q) for q in self.qualities), *self.rivals]
 
 
 SETS = {
@@ -175,9 +177,10 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
     if not note.exists() or not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         source = target.with_suffix(".npz")
-        np.savez(source, images=split.images, labels=split.labels)
+        images = noisy(split.images) if codec == NOISE else split.images
+        np.savez(source, images=images, labels=split.labels)
         options = PackOptions(
-            codec=codec,
+            codec=ORIGINALS if codec == NOISE else codec,
             model=model if codec.startswith("hyperprior") else None,
             force=True,
             workers=torch.get_num_threads(),
@@ -187,11 +190,27 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
         found = {
             "bytes_per_image": (report.n_bytes - report.bytes.model) / report.n_items,
             "weight_bytes": report.bytes.model,
-            "mean_psnr": None if report.lossless else report.mean_psnr,
+            "mean_psnr": mean_psnr(split.images, images) if codec == NOISE else None if report.lossless else report.mean_psnr,
         }
         note.write_text(json.dumps(found))
     content: dict[str, Any] = json.loads(note.read_text())
     return content
+
+
+def noisy(images: Pixels) -> Pixels:
+    """With white noise of TARGET_DB: more of it than that, where black and white clip it."""
+    noise = np.random.default_rng(2).normal(0, 1, images.shape).astype(np.float32)
+    deviation = 255 * 10 ** (-TARGET_DB / 20)
+    for _ in range(6):
+        found = np.clip(np.rint(images + deviation * noise), 0, 255).astype(np.uint8)
+        deviation *= 10 ** ((mean_psnr(images, found) - TARGET_DB) / 20)
+    return found
+
+
+def mean_psnr(images: Pixels, others: Pixels) -> float:
+    """Mean of the images' PSNR, dB."""
+    errors = ((images.astype(np.float32) - others) ** 2).mean((1, 2, 3))
+    return float((10 * np.log10(255**2 / errors)).mean())
 
 
 def batch_of(images: Tensor) -> Tensor:
@@ -265,7 +284,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for name, tests in itertools.product(sorted({row["set"] for row in rows}), TESTS):
         own = [row for row in rows if row["set"] == name]
         base = next((row[tests] for row in own if row["codec"] == ORIGINALS), None)
-        coded = [row for row in own if row["mean_psnr"] is not None]
+        coded = [row for row in own if row["mean_psnr"] is not None and row["codec"] != NOISE]
         learned = np.array(sorted((row["mean_psnr"], row[tests]) for row in coded if row["codec"].startswith("hyperprior")))
         if base is None or not coded:
             continue

@@ -184,7 +184,8 @@ def trained_from_archives() -> str:
     rows = []
     for row in run["summary"]:
         codec, _, options = row["codec"].partition(":")
-        name = "originals" if row["mean_psnr"] is None else f"`{codec}`, {options.split(',')[0].replace('=', ' ')}"
+        name = f"`{codec}`, {options.split(',')[0].replace('=', ' ')}"
+        name = {downstream.ORIGINALS: "originals", downstream.NOISE: "originals with white noise"}.get(codec, name)
         psnr = "" if row["mean_psnr"] is None else f"{row['mean_psnr']:.2f}"
         accuracies = [
             downstream.percent(row["accuracy"], row["spread"]),

@@ -27,8 +27,12 @@ from fuzz.targets import TARGETS  # noqa: E402
 GRACE_SECONDS = 180
 """To start, to run the last input, and to end; what takes longer is killed."""
 
-SLOW = ("slow-unit-", "timeout-")
-"""Files of libFuzzer that only say that time has passed. What takes more than ten seconds of the processor, `oracle` finds."""
+OF_THE_RUN = ("slow-unit-", "timeout-", "oom-")
+"""Files of libFuzzer that say that time has passed or that memory has grown, which need not be the input's fault.
+
+What takes more than ten seconds of the processor, or too much memory, `oracle` finds. atheris itself keeps some kilobytes of
+each input of some targets.
+"""
 
 HANGS_SECONDS = 60
 """Of the processor, to start and for one input."""
@@ -86,7 +90,7 @@ def fuzz(name: str, seconds: float, folder: Path) -> int:
         if not lines or (ended is not None and ended.returncode == BROKEN):
             raise SystemExit(f"{name} does not start, or its harness is broken: see {log}")
     new = [path for path in findings.iterdir() if path not in old and path.suffix != ".txt"]
-    found = [path for path in new if not path.name.startswith(SLOW) or hangs(name, path)]
+    found = [path for path in new if not path.name.startswith(OF_THE_RUN) or fails_alone(name, path)]
     spent = processor_seconds() - started
     n_new = sum(1 for _ in corpus.iterdir()) - n_before
     print(f"{name:20} {n_runs:12,} {n_runs / spent:10,.0f} {n_edges:7,} {n_new:6,} {len(found):8,}", flush=True)
@@ -95,13 +99,14 @@ def fuzz(name: str, seconds: float, folder: Path) -> int:
     return len(found)
 
 
-def hangs(name: str, path: Path) -> bool:
-    """Whether an input does not end by itself: libFuzzer's clock also runs while a machine does something else."""
+def fails_alone(name: str, path: Path) -> bool:
+    """Whether an input does not end, or takes all memory, in a process of its own."""
     command = [sys.executable, "-m", "fuzz.one", name, str(path.resolve()), str(path.parent.resolve())]
     started = processor_seconds()
+    ended = None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, cwd=HERE.parent, capture_output=True, check=False, timeout=GRACE_SECONDS)
-    return processor_seconds() - started > HANGS_SECONDS
+        ended = subprocess.run(command, cwd=HERE.parent, capture_output=True, check=False, timeout=GRACE_SECONDS)
+    return processor_seconds() - started > HANGS_SECONDS or (ended is not None and ended.returncode != 0)
 
 
 def processor_seconds() -> float:
