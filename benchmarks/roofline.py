@@ -6,8 +6,9 @@
 First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them;
 and some layers computed in several ways.
 Then a group is decoded many times, with a clock around each product, each gathering of what a 3x3 kernel sees, and each loop
-that makes activations of sums. For each layer: multiplications per pixel that were carried out, the bytes that its product
-reads and writes for each of them, its speed beside both peaks, and its share of the whole.
+that makes activations of sums. Where products are of 16 bits, the layers of a pass of the entropy model run in one loop, and
+count as one layer, with all that this loop does. For each layer: multiplications per pixel that were carried out, the bytes
+that its product reads and writes for each of them, its speed beside both peaks, and its share of the whole.
 
 "With its loops" is what a layer gets when gathering and activations are counted as its own time. The plain layers
 (`torch.nn.functional.conv2d` in float32, channels last), which compute the same numbers, stand beside.
@@ -37,7 +38,7 @@ from batchcodec.entropy import values
 from batchcodec.learned import kernels as bytewise
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
-from batchcodec.learned.hyperprior import coding, engine, kernels, payloads
+from batchcodec.learned.hyperprior import coding, context_kernel, engine, kernels, payloads
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.inference import batches
@@ -117,7 +118,8 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
             (engine, "loops", "activate"),
             (engine, "loops", "add"),
             (engine, "loops", "round_to"),
-            (kernels, "parameters", "parameters"),
+            (kernels, "parameters", "means"),
+            (kernels, "parameters", "tables"),
             (kernels, "latents", "place"),
             (kernels, "latents", "neighbours"),
             (kernels, "latents", "featured"),
@@ -125,7 +127,27 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
             (values.Decoder, "entropy decoding", "take"),
         ):
             stack.enter_context(mock.patch.object(place, name, clock.around(kind, getattr(place, name))))
+        stack.enter_context(mock.patch.object(context_kernel, "predict", passes(clock, context_kernel.predict)))
         yield
+
+
+def passes(clock: Clock, predict: Callable[..., None]) -> Callable[..., None]:
+    """`context_kernel.predict` with a clock: the layers of a pass of the entropy model as one, with their loops."""
+
+    def run(known: Any, features: Any, column: int, at: Any, layers: Any, log_step: Any, n_hyper: int, *out: Any) -> None:
+        own, mix, *rest = layers
+        second = mix[3] > known.shape[2]
+        name = f"{out[0].shape[2]} channels, pass {1 + second}"
+        started = time.thread_time()
+        predict(known, features, column, at, layers, log_step, n_hyper, *out)
+        clock.seconds[name] += time.thread_time() - started
+        n_positions = len(known) * len(at)
+        used = [own, mix, *rest] if second else [mix, *rest]
+        clock.work[name] += n_positions * sum(n_in * n_out for *_, n_in, n_out in used)
+        seen = 2 * own[3] if second else 0
+        clock.moved[name] += n_positions * (known.shape[2] + seen) + sum(array.nbytes for array in out)
+
+    return run
 
 
 def best(run: Callable[[], Any], repeats: int = REPEATS) -> float:
