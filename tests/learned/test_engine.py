@@ -126,7 +126,7 @@ def test_walk_and_pixels(name: str, kind: object, int8: bool) -> None:
     decoder, arch = loaded.decoder, loaded.arch
     engine = Engine(decoder, int8=int8)
     rng = np.random.default_rng(3)
-    for n, height, width in ((1, 1, 1), (3, 1, 5), (2, 7, 6), (5, 4, 4)):
+    for n, height, width in ((1, 1, 1), (3, 1, 5), (2, 7, 6), (5, 4, 4), (3, 9, 8), (1, 17, 14)):  # the last are several blocks
         z = rng.integers(-63, 64, (n, -(-height // 4), -(-width // 4), arch.hyper))
         asked: list[tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.int32]]] = []
 
