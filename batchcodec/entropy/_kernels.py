@@ -21,7 +21,7 @@ BAD_END = -3
 BAD_ESCAPE = -4
 
 _LANES = 2
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
+_ONE = np.uint64(1)
 _LOW = np.uint64(1 << 16)  # smallest normalised state
 _WORD = np.uint64(0xFFFF)
 _BITS = np.uint64(16)
@@ -187,14 +187,33 @@ def values_decode(
     now, other = states[lane], states[lane ^ 1]
     for j in range(n):
         i = index[j]
-        slot = now & _WORD
-        s, low, high = _ZERO, _ZERO, np.uint64(cdfs[i, 1])
-        if slot >= high:  # most symbols are the first, and it is known sooner than what a search finds
+        slot, first = now & _WORD, np.uint64(cdfs[i, 1])
+        if slot < first:  # most symbols are the first, and it is known sooner than what a search finds
+            now = first * (now >> _BITS) + slot
+            values[j] = 0
+        else:
             s = np.uint64(buckets[i, slot >> _BUCKET_SHIFT])
             while np.uint64(cdfs[i, s + _ONE]) <= slot:
                 s += _ONE
             low, high = np.uint64(cdfs[i, s]), np.uint64(cdfs[i, s + _ONE])
-        now = (high - low) * (now >> _BITS) + slot - low
+            now = (high - low) * (now >> _BITS) + slot - low
+            z = np.int64(s)
+            if z == np.int64(sizes[i]) - 1:
+                rest = np.int64(0)
+                shift = 0
+                while True:
+                    if escape >= len(escapes) or shift > 28:
+                        return BAD_ESCAPE
+                    byte = np.int64(escapes[escape])
+                    escape += 1
+                    rest |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                z += rest
+                if z >= (1 << 32) - 1:  # -2^31 and beyond
+                    return BAD_ESCAPE
+            values[j] = (z + 1) >> 1 if z & 1 else -(z >> 1)
         if at > n_words:
             return ENDS_EARLY
         due = now < _LOW  # no branch, as in the encoder
@@ -202,26 +221,6 @@ def values_decode(
         now = longer if due else now
         at += int(due)
         now, other = other, now
-        if s == _ZERO:
-            values[j] = 0
-            continue
-        z = np.int64(s)
-        if z == np.int64(sizes[i]) - 1:
-            rest = np.int64(0)
-            shift = 0
-            while True:
-                if escape >= len(escapes) or shift > 28:
-                    return BAD_ESCAPE
-                byte = np.int64(escapes[escape])
-                escape += 1
-                rest |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
-            z += rest
-            if z >= (1 << 32) - 1:  # -2^31 and beyond
-                return BAD_ESCAPE
-        values[j] = (z + 1) >> 1 if z & 1 else -(z >> 1)
     lane ^= n & 1
     states[lane], states[lane ^ 1] = now, other
     place[0], place[1], place[2] = at, escape, lane

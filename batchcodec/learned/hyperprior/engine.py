@@ -114,8 +114,10 @@ class Engine:
         for i, layers in enumerate(self._slices):
             channels = arch.channels_of(i)
             step, log = np.ascontiguousarray(steps[:, channels]), np.ascontiguousarray(log_step[:, channels])
-            known = np.empty((n, height, width, layers.n_known), np.int8)
-            _share(n, height, width, partial(layers.know, shared, features, known))
+            known = shared
+            if i:
+                known = np.empty((n, height, width, layers.n_known), np.int8)
+                _share(n, height, width, partial(layers.know, shared, features, known))
             rows = known.reshape(n, height * width, layers.n_known)
             for n_pass, at in enumerate(positions):
                 if not len(at):  # a single position has no second pass
@@ -181,7 +183,8 @@ class _SliceLayers:
 
     def __init__(self, part: Slice, int8: bool) -> None:
         self._int8 = int8
-        self._before = Convolution.of(part.before, _GRID, int8=int8) if part.before is not None else None
+        if part.before is not None:
+            self._before = Convolution.of(part.before, _GRID, int8=int8)
         self._own = Convolution.of(part.here, _GRID, taps=_CROSS, int8=int8)
         self.n_known = part.mix.in_channels - part.here.out_channels
         # in the first pass there is nothing of its own to see
@@ -194,7 +197,7 @@ class _SliceLayers:
         )
 
     def know(self, shared: Activations, features: Latents, out: Activations, images: slice, lines: slice) -> None:
-        """What both passes look at.
+        """What both passes look at, but for the first slice, which sees no other.
 
         Args:
             shared: hyper-features and quality plane, int8 [N, h, w, H].
@@ -205,12 +208,11 @@ class _SliceLayers:
         """
         n_shared = shared.shape[3]
         out[images, lines, :, :n_shared] = shared[images, lines]
-        if self._before is not None:
-            first, last, _ = lines.indices(shared.shape[1])
-            above = min(first, 1)  # the kernel sees one line more on each side
-            earlier = np.ascontiguousarray(features[images, first - above : last + 1, :, : self._before.n_in])
-            seen = activations(self._before, self._before.wide_sums(earlier), earlier.shape)
-            out[images, lines, :, n_shared:] = seen[:, above : above + last - first]
+        first, last, _ = lines.indices(shared.shape[1])
+        above = min(first, 1)  # the kernel sees one line more on each side
+        earlier = np.ascontiguousarray(features[images, first - above : last + 1, :, : self._before.n_in])
+        seen = activations(self._before, self._before.wide_sums(earlier), earlier.shape)
+        out[images, lines, :, n_shared:] = seen[:, above : above + last - first]
 
     def predict(
         self,
