@@ -117,7 +117,6 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
             (Convolution, "gather", "_words_of"),
             (engine, "loops", "activate"),
             (engine, "loops", "add"),
-            (engine, "loops", "round_to"),
             (kernels, "parameters", "means"),
             (kernels, "parameters", "tables"),
             (kernels, "latents", "place"),

@@ -28,7 +28,6 @@ _HALF, _HIGH, _BYTE = np.int16(128), np.int16(-256), np.int16(8)
 i32_in = types.Array(types.int32, 1, "C", readonly=True)
 f32_in = types.Array(types.float32, 1, "C", readonly=True)
 i8_out = types.Array(types.int8, 1, "C")
-i32_out = types.Array(types.int32, 1, "C")
 _i16_in = types.Array(types.int16, 1, "C", readonly=True)
 _i16_out = types.Array(types.int16, 1, "C")
 _i64_in = types.Array(types.int64, 1, "C", readonly=True)
@@ -162,21 +161,6 @@ def add(sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.fl
             y = np.float32(row[t]) * scale[t] + bias[t] + np.float32(to[t])
             y = min(max(y, -_LIMIT), _LIMIT)
             to[t] = np.int8(np.int32((y + _MAGIC) - _MAGIC))
-
-
-@jit(types.void(i32_in, f32_in, f32_in, types.float32, i32_out))
-def round_to(
-    sums: NDArray[np.int32], scale: NDArray[np.float32], bias: NDArray[np.float32], limit: float, out: NDArray[np.int32]
-) -> None:
-    """Rounding and a clamp to at most 2^22, without a nonlinearity; flat arrays of one length."""
-    step = len(scale)
-    for start in range(0, len(sums), step):
-        n = min(step, len(sums) - start)
-        row, to = sums[start : start + n], out[start : start + n]
-        for t in range(n):
-            x = np.float32(row[t]) * scale[t] + bias[t]
-            x = min(max(x, -limit), limit)
-            to[t] = np.int32((x + _MAGIC) - _MAGIC)
 
 
 @jit(types.void(i32_in, f32_in, f32_in, types.Array(types.float32, 1, "C")))

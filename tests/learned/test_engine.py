@@ -24,7 +24,7 @@ from torch import Tensor
 from batchcodec.errors import InexactMachineError, OptionError
 from batchcodec.learned import convolution, kernels
 from batchcodec.learned.convolution import Convolution, int8_is_exact, int8_pays, pixel_shuffled, shuffled
-from batchcodec.learned.exact import ACT_LIMIT, ExactConv2d, activation, numerics, on_grid, rounded
+from batchcodec.learned.exact import ACT_LIMIT, ExactConv2d, activation, numerics, on_grid
 from batchcodec.learned.hyperprior import codec, coding, model, probe, quantising
 from batchcodec.learned.hyperprior.codec import inference
 from batchcodec.learned.hyperprior.engine import Engine
@@ -113,9 +113,13 @@ def test_loops_after_a_product(seed: int, bits: int, n: int) -> None:
     kernels.add(sums, *many, x)
     if reach < 1 << 23:  # the bound of a block's second layer leaves room for what it adds to
         assert np.array_equal(x.reshape(n, channels), 16 * on_grid(before + grid).numpy())
-    out = np.empty(n * channels, np.int32)
-    kernels.round_to(sums, *many, 5000.0, out)
-    assert np.array_equal(out.reshape(n, channels), 16 * rounded(grid, 4, 5000).numpy())
+    words = np.empty(n * channels, np.int16)
+    kernels.activate(sums, *many, words)
+    assert np.array_equal(words, flat)
+    total = rng.standard_normal(n * channels).astype(np.float32)
+    expected = total.reshape(n, channels) + 16 * grid.numpy()
+    kernels.accumulate(sums, *many, total)
+    assert np.array_equal(total.reshape(n, channels), expected)
 
 
 @pytest.mark.parametrize("int8", WAYS)

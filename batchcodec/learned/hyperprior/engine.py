@@ -31,13 +31,12 @@ from batchcodec.learned.hyperprior.network import (
     MEAN_GAIN,
     NONLINEAR_GAIN,
     PIXEL_BITS,
-    PIXEL_LIMIT,
     SCALE_STEPS,
     Decoder,
     Slice,
     passes,
 )
-from batchcodec.learned.kernels import activate, add, round_to
+from batchcodec.learned.kernels import activate, add
 
 Activations = NDArray[np.int8]
 Latents = NDArray[np.int16]
@@ -140,7 +139,7 @@ class Engine:
             plane: the quality planes, int8 [N].
             out: output.
         """
-        arch = self.arch
+        arch, linear = self.arch, self._linear
         block, side = FINE_STRIDE**2 * arch.channels, arch.stride // FINE_STRIDE
         line = latents.shape[2] * side**2 * block
         if arch.width:
@@ -152,17 +151,11 @@ class Engine:
         lines, flat = latents.reshape(-1, *latents.shape[2:]), out.reshape(-1)
         for sums, at in tiles:  # both parts of some lines, while they are in the caches
             first, last = at.start // line, -(-at.stop // line)
-            levels = self._linear_levels(lines[first:last])
+            of_linear = [part for part, _ in linear.wide_sums(lines[None, first:last])]
+            whole = of_linear[0] if len(of_linear) == 1 else np.concatenate(of_linear)
+            parts = sums, scale, bias, whole, linear.scale, linear.bias
             own, to = (at.start - first * line) // block, flat[first * line :]
-            kernels.pixels(sums, scale, bias, own, levels, side, self._offset, out.shape[2], arch.channels, to)
-
-    def _linear_levels(self, lines: Latents) -> NDArray[np.int32]:
-        """The linear part of some lines of latents [n, w, M], in 2^-PIXEL_BITS gray levels, flat."""
-        linear = self._linear
-        levels = np.empty(lines.shape[0] * lines.shape[1] * linear.n_out, np.int32)
-        for sums, at in linear.wide_sums(lines[None]):
-            round_to(sums, linear.scale, linear.bias, float(PIXEL_LIMIT), levels[at])
-        return levels
+            kernels.pixels(*parts, own, side, self._offset, out.shape[2], arch.channels, to)
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""

@@ -342,8 +342,10 @@ def _pixels(
     sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
+    linear: NDArray[np.int32],
+    linear_scale: NDArray[np.float32],
+    linear_bias: NDArray[np.float32],
     first: int,
-    levels: NDArray[np.int32],
     side: int,
     offset: float,
     width: int,
@@ -356,38 +358,35 @@ def _pixels(
     words = gray.view(np.uint32)
     i, j = first // across, first % across
     v = j % side
-    at = _place(i, j, across, side) * block
+    at, channel = _place(i, j, across, side) * block, (i % side * side + v) * block
     for r in range(len(sums) // block):
-        own, linear = _At(r * block), _At(at)
+        own, other, c = _At(r * block), _At(at), _At(channel)
         for t in range(_At(block)):
             x = np.float32(sums[own + t]) * scale[t] + bias[t]
             x = min(max(x, -_PIXEL_LIMIT), _PIXEL_LIMIT)
-            value = (np.float32(levels[linear + t]) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
+            y = np.float32(linear[other + t]) * linear_scale[c + t] + linear_bias[c + t]
+            y = min(max(y, -_PIXEL_LIMIT), _PIXEL_LIMIT)
+            value = (((y + _MAGIC) - _MAGIC) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
             value = min(max(value, np.float32(0)), np.float32(255))
             gray[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
-        for y in range(FINE_STRIDE):
-            place, four = _At(((i * FINE_STRIDE + y) * across + j) * channels), _At(y * channels)
+        for u in range(FINE_STRIDE):
+            place, four = _At(((i * FINE_STRIDE + u) * across + j) * channels), _At(u * channels)
             for t in range(_At(channels)):
                 out[place + t] = words[four + t]
-        j, v, at = j + 1, v + 1, at + block
+        j, v, at, channel = j + 1, v + 1, at + block, channel + block
         if j == across:
             i, j, v = i + 1, 0, 0
-            at = _place(i, j, across, side) * block
+            at, channel = _place(i, j, across, side) * block, i % side * side * block
         elif v == side:  # divisions would take longer than all else
-            v, at = 0, at + (side - 1) * side * block
+            v, at, channel = 0, at + (side - 1) * side * block, channel - side * block
 
 
 @jit(
     types.void(
-        i32_in,
-        f32_in,
-        f32_in,
-        types.int64,
-        i32_in,
-        types.int64,
+        *[i32_in, f32_in, f32_in] * 2,
+        *[types.int64] * 2,
         types.float32,
-        types.int64,
-        types.int64,
+        *[types.int64] * 2,
         _u8_out,
     )
 )
@@ -395,8 +394,10 @@ def pixels(
     sums: NDArray[np.int32],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
+    linear: NDArray[np.int32],
+    linear_scale: NDArray[np.float32],
+    linear_bias: NDArray[np.float32],
     first: int,
-    levels: NDArray[np.int32],
     side: int,
     offset: float,
     width: int,
@@ -409,8 +410,10 @@ def pixels(
         sums: [blocks, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray levels.
         scale: float32 [>= 16 * C].
         bias: likewise.
+        linear: [N, h, w, side * side, 16 * C], of the linear part, likewise.
+        linear_scale: float32 [>= side * side * 16 * C].
+        linear_bias: likewise.
         first: the first block of `sums`, counted through all images row by row.
-        levels: int32 [N, h, w, side * side, 16 * C], of the linear part, in 2^-PIXEL_BITS gray levels, flat.
         side: blocks of a latent in a row.
         offset: gray level that zero stands for.
         width: W.
@@ -420,11 +423,11 @@ def pixels(
     words = out.view(np.uint32)
     # a number of channels that the compiler knows makes loops without a rest
     if channels == 1:
-        _pixels(sums, scale, bias, first, levels, side, offset, width, 1, words)
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, 1, words)
     elif channels == 3:
-        _pixels(sums, scale, bias, first, levels, side, offset, width, 3, words)
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, 3, words)
     else:
-        _pixels(sums, scale, bias, first, levels, side, offset, width, channels, words)
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, channels, words)
 
 
 @njit(inline="always")
