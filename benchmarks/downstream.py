@@ -200,7 +200,7 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
 def noisy(images: Pixels) -> Pixels:
     """With white noise of TARGET_DB: more of it than that, where black and white clip it."""
     noise = np.random.default_rng(2).normal(0, 1, images.shape).astype(np.float32)
-    deviation = 255 * 10 ** (-TARGET_DB / 20)
+    deviation, found = 255 * 10 ** (-TARGET_DB / 20), images
     for _ in range(6):
         found = np.clip(np.rint(images + deviation * noise), 0, 255).astype(np.uint8)
         deviation *= 10 ** ((mean_psnr(images, found) - TARGET_DB) / 20)
