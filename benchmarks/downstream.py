@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rates import FASHION_MODEL, FASHION_SIZE, FASHION_TEST, FASHION_TRAIN, data_folder, with_json
+from speed_sets import mean_psnr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -205,12 +206,6 @@ def noisy(images: Pixels) -> Pixels:
         found = np.clip(np.rint(images + deviation * noise), 0, 255).astype(np.uint8)
         deviation *= 10 ** ((mean_psnr(images, found) - TARGET_DB) / 20)
     return found
-
-
-def mean_psnr(images: Pixels, others: Pixels) -> float:
-    """Mean of the images' PSNR, dB."""
-    errors = ((images.astype(np.float32) - others) ** 2).mean((1, 2, 3))
-    return float((10 * np.log10(255**2 / errors)).mean())
 
 
 def batch_of(images: Tensor) -> Tensor:
