@@ -45,6 +45,7 @@ class Bank:
         self.sizes = np.array([len(row) for row in checked], np.uint16)
         self.cdfs = np.full((len(rows), widest + 1), TOTAL, np.uint32)
         self.buckets = np.empty((len(rows), _BUCKETS), np.uint16)
+        self.firsts = np.array([row[0] for row in checked], np.uint32)
         starts = np.arange(_BUCKETS) * (TOTAL // _BUCKETS)
         for i, row in enumerate(checked):
             self.cdfs[i, 0] = 0
@@ -114,8 +115,7 @@ class Decoder:
         if len(words) % 2:
             raise PayloadError(f"rANS data: got {len(words)} bytes, expected an even number")
         self._bank = bank
-        self._words = np.zeros(len(words) // 2 + 1, np.uint16)  # and one that the kernel may read
-        self._words[:-1] = np.frombuffer(words, _WORD)
+        self._words = np.frombuffer(words, _WORD).astype(np.uint16)
         self._escapes = np.frombuffer(escapes, np.uint8)
         self._states = np.full(_LANES, 1 << 16, np.uint64)
         self._place = np.zeros(3, np.int64)
@@ -141,7 +141,9 @@ class Decoder:
             PayloadError: the stream ends early, or an escape is malformed.
             ModelError: an index is out of range.
         """
-        index = check_index(index, len(self._bank.sizes))
+        bank = self._bank
+        if index.ndim != 1 or index.dtype != np.uint16 or not index.flags.carray:  # others the kernel checks as it goes
+            index = check_index(index, len(bank.sizes))
         values = np.empty(len(index), np.int32)
         if len(index):
             from batchcodec.entropy import _kernels  # numba is slow to load
@@ -150,10 +152,10 @@ class Decoder:
                 self._start(len(index))
             elif self._lanes < _LANES:
                 raise PayloadError("rANS data: they end after one symbol")
-            bank = self._bank
-            found = _kernels.values_decode(
-                self._words, self._escapes, index, bank.cdfs, bank.sizes, bank.buckets, self._states, self._place, values
-            )
+            tables = bank.cdfs, bank.firsts, bank.sizes, bank.buckets
+            found = _kernels.values_decode(self._words, self._escapes, index, *tables, self._states, self._place, values)
+            if found == _kernels.BAD_INDEX:
+                check_index(index, len(bank.sizes))
             if found < 0:
                 raise PayloadError(f"rANS data: {'a bad escape' if found == _kernels.BAD_ESCAPE else 'they end early'}")
         return values
