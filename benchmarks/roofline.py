@@ -6,9 +6,10 @@
 First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them;
 and some layers computed in several ways.
 Then a group is decoded many times, with a clock around each product, each gathering of what a 3x3 kernel sees, and each loop
-that makes activations of sums. Where products are of 16 bits, the layers of a pass of the entropy model run in one loop, and
-count as one layer, with all that this loop does. For each layer: multiplications per pixel that were carried out, the bytes
-that its product reads and writes for each of them, its speed beside both peaks, and its share of the whole.
+that makes activations of sums. Where products are of 16 bits, a layer is one loop that does all of it; so are the layers of a
+pass of the entropy model, and the last ones with the pixels: they count as one layer, with all that the loop does. For each
+layer: multiplications per pixel that were carried out, the bytes that its product reads and writes for each of them, its speed
+beside both peaks, and its share of the whole.
 
 "With its loops" is what a layer gets when gathering and activations are counted as its own time. The plain layers
 (`torch.nn.functional.conv2d` in float32, channels last), which compute the same numbers, stand beside.
@@ -36,9 +37,10 @@ from torch.nn.functional import conv2d
 
 from batchcodec.entropy import values
 from batchcodec.learned import kernels as bytewise
+from batchcodec.learned import layers
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
-from batchcodec.learned.hyperprior import coding, context_kernel, engine, kernels, payloads
+from batchcodec.learned.hyperprior import coding, context_kernel, engine, kernels, payloads, pixel_kernel
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.inference import batches
@@ -80,7 +82,7 @@ def layer_names(found: object) -> dict[int, str]:
 
     def visit(prefix: str, thing: object) -> None:
         if isinstance(thing, Convolution):
-            names[id(thing)] = prefix
+            names[id(thing)] = names[id(thing.layer)] = prefix
         elif isinstance(thing, list | tuple):
             for i, part in enumerate(thing):
                 visit(f"{prefix}.{i}", part)
@@ -94,29 +96,35 @@ def layer_names(found: object) -> dict[int, str]:
 
 @contextlib.contextmanager
 def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
-    """With clocks around products and loops."""
+    """With clocks around products and loops.
+
+    Args:
+        clock: that counts.
+        names: of layers, by the identity of a `Convolution` or of its `layer`.
+    """
+
+    def named(layer: Any) -> str:
+        return names[id(layer)]
 
     def timed(product: Callable[..., Any]) -> Callable[..., Any]:
-        def run(self: Convolution, seen: Any, *sizes: int) -> Any:
+        def run(self: Convolution, seen: Any, n_in: int) -> Any:
             name = clock.layer = names[id(self)]
             started = time.thread_time()
-            result = product(self, seen, *sizes)
+            result = product(self, seen, n_in)
             clock.seconds[name] += time.thread_time() - started
             n_sums = int(np.prod(result.shape))
-            clock.work[name] += n_sums * (seen.shape[1] if seen.ndim == 2 else self.kernel**2 * self.n_in)
+            clock.work[name] += n_sums * seen.shape[1]
             clock.moved[name] += seen.nbytes + 4 * n_sums
             return result
 
         return run
 
     with contextlib.ExitStack() as stack:
-        for way in ("_product", "_product_of_words"):
-            stack.enter_context(mock.patch.object(Convolution, way, timed(getattr(Convolution, way))))
+        stack.enter_context(mock.patch.object(Convolution, "_product", timed(Convolution._product)))
         for place, kind, name in (
             (bytewise, "gather", "columns"),
-            (Convolution, "gather", "_words_of"),
-            (engine, "loops", "activate"),
-            (engine, "loops", "add"),
+            (bytewise, "loops", "activate"),
+            (bytewise, "loops", "add"),
             (kernels, "parameters", "means"),
             (kernels, "parameters", "tables"),
             (kernels, "latents", "place"),
@@ -127,6 +135,8 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
         ):
             stack.enter_context(mock.patch.object(place, name, clock.around(kind, getattr(place, name))))
         stack.enter_context(mock.patch.object(context_kernel, "predict", passes(clock, context_kernel.predict)))
+        stack.enter_context(mock.patch.object(layers, "activated", whole(clock, layers.activated, named)))
+        stack.enter_context(mock.patch.object(pixel_kernel, "painted", painting(clock, pixel_kernel.painted)))
         yield
 
 
@@ -145,6 +155,36 @@ def passes(clock: Clock, predict: Callable[..., None]) -> Callable[..., None]:
         clock.work[name] += n_positions * sum(n_in * n_out for *_, n_in, n_out in used)
         seen = 2 * own[3] if second else 0
         clock.moved[name] += n_positions * (known.shape[2] + seen) + sum(array.nbytes for array in out)
+
+    return run
+
+
+def whole(clock: Clock, activated: Callable[..., None], named: Callable[[Any], str]) -> Callable[..., None]:
+    """`layers.activated` with a clock: a layer with its loops."""
+
+    def run(x: Any, height: int, width: int, kernel: int, layer: Any, residual: bool, tile_bytes: int, out: Any) -> None:
+        started = time.thread_time()
+        activated(x, height, width, kernel, layer, residual, tile_bytes, out)
+        name = named(layer)
+        clock.seconds[name] += time.thread_time() - started
+        clock.work[name] += len(out) * layer[3] * kernel**2
+        clock.moved[name] += x.nbytes + (1 + residual) * out.nbytes
+
+    return run
+
+
+def painting(clock: Clock, painted: Callable[..., None]) -> Callable[..., None]:
+    """`pixel_kernel.painted` with a clock: the last layers as one, with their loops."""
+
+    def run(latents: Any, detail: Any, *sizes: Any) -> None:
+        (n, _, width, side, _, _, n_lines, last, linear, _, _, out) = sizes
+        started = time.thread_time()
+        painted(latents, detail, *sizes)
+        name = "last layers, pixels"
+        clock.seconds[name] += time.thread_time() - started
+        of_position = linear[3] * linear[4] + (side**2 * 9 * last[3] * last[4] if len(detail) else 0)
+        clock.work[name] += n * n_lines * width * of_position
+        clock.moved[name] += latents.nbytes + detail.nbytes + out.nbytes
 
     return run
 
@@ -202,19 +242,14 @@ def candidates() -> list[dict[str, Any]]:
             "float32, contiguous": partial(conv2d, floats.contiguous(), weight, bias, padding=padding),
             "float32, channels last": partial(conv2d, last, weight, bias, padding=padding),
             "oneDNN's convolution of bytes": partial(internal, shifted, 1.0, 128, quantised, torch.ones(n_out), zeros, *tail),
-            "products of bytes": partial(all_sums, fast, x),
-            "products of 16 bits": partial(all_sums, words, x),
+            "products of bytes": partial(fast.activations, x),
+            "products of 16 bits": partial(words.activations, x),
         }
         work = n_in * n_out * kernel**2 * shape[0] * shape[1] * shape[2]
         with numerics(), torch.no_grad():
             speeds = {name: work / best(way, 30) / 1e9 for name, way in ways.items()}
         rows.append({"layer": f"{n_in} to {n_out}, {kernel}x{kernel}, {shape[0]} of {shape[1]}x{shape[2]}", **speeds})
     return rows
-
-
-def all_sums(layer: Convolution, x: Any) -> None:
-    for _ in layer.sums(x):
-        pass
 
 
 def plain_seconds(model: LoadedModel, conditions: coding.Conditions, latents: Any) -> float:

@@ -12,6 +12,7 @@ reads a stream piece by piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,20 +143,20 @@ class Decoder:
             ModelError: an index is out of range.
         """
         bank = self._bank
-        if index.ndim != 1 or index.dtype != np.uint16 or not index.flags.carray:  # others the kernel checks as it goes
-            index = check_index(index, len(bank.sizes))
-        values = np.empty(len(index), np.int32)
-        if len(index):
+        as_it_is = index.ndim == 1 and index.dtype == np.uint16 and index.flags.carray  # the kernel checks it as it goes
+        narrow = cast("NDArray[np.uint16]", index) if as_it_is else check_index(index, len(bank.sizes))
+        values = np.empty(len(narrow), np.int32)
+        if len(narrow):
             from batchcodec.entropy import _kernels  # numba is slow to load
 
             if not self._lanes:
-                self._start(len(index))
+                self._start(len(narrow))
             elif self._lanes < _LANES:
                 raise PayloadError("rANS data: they end after one symbol")
             tables = bank.cdfs, bank.firsts, bank.sizes, bank.buckets
-            found = _kernels.values_decode(self._words, self._escapes, index, *tables, self._states, self._place, values)
+            found = _kernels.values_decode(self._words, self._escapes, narrow, *tables, self._states, self._place, values)
             if found == _kernels.BAD_INDEX:
-                check_index(index, len(bank.sizes))
+                check_index(narrow, len(bank.sizes))
             if found < 0:
                 raise PayloadError(f"rANS data: {'a bad escape' if found == _kernels.BAD_ESCAPE else 'they end early'}")
         return values

@@ -16,14 +16,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batchcodec.learned import kernels, products
+from batchcodec.learned import kernels, layers, products
 from batchcodec.learned.exact import ExactConv2d
 
 TILE_BYTES = 1 << 19
@@ -71,7 +71,7 @@ def int8_pays() -> bool:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _least_seconds(lambda: list(as_bytes.sums(x))) < _least_seconds(lambda: list(words.sums(x)))
+        return _least_seconds(lambda: as_bytes.activations(x)) < _least_seconds(lambda: words.activations(x))
     finally:
         torch.set_num_threads(before)
 
@@ -86,10 +86,10 @@ def _least_seconds(work: Callable[[], object], times: int = 5) -> float:
 
 
 class Convolution:
-    """Sums of bytes, as matrix products.
+    """A layer whose inputs and weights are integers.
 
     Args:
-        weight: integers, int8 [O, I, k, k] with k = 1 or 3; the input is continued with zeros. For `word_sums` also int16.
+        weight: integers, int8 [O, I, k, k] with k = 1 or 3; the input is continued with zeros. Without `int8` also int16.
         scale: what a step of the sums is, float [O].
         bias: what is to be added to scaled sums, float [O].
         int8: whether bytes are multiplied as such, or as integers of 16 bits.
@@ -143,72 +143,65 @@ class Convolution:
             weight = some.transpose(0, 2, 1).reshape(len(some), -1, 1, 1)
         return cls(weight, scale, bias, int8=int8)
 
-    def sums(self, x: NDArray[np.int8], n_lines: int = 0) -> Iterator[Tile]:
-        """The sums of activations x, int8 [N, H, W, I], tile by tile: multiples of so many lines each, but for the last."""
-        if not self._int8:
-            yield from self.word_sums(x, max(1, n_lines))
-            return
-        seen_at = self._views(x)
-        for first, last in self._tiles(x.shape, n_lines):
-            sums = self._product(seen_at(first, last), self.n_in)
-            yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
+    def activations(self, x: products.Inputs) -> NDArray[np.int8]:
+        """Activations of the layer, int8 [N, H, W, O], from bytes or int16 [N, H, W, I]."""
+        out = np.empty((*x.shape[:3], self.n_out), np.int8)
+        flat = out.reshape(-1)
+        if self._int8:
+            for sums, at in self.sums(x):
+                kernels.activate(sums, self.scale, self.bias, flat[at])
+        else:
+            height, width = x.shape[1:3]
+            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, False, TILE_BYTES, flat)
+        return out
 
-    def wide_sums(self, x: NDArray[np.int16]) -> Iterator[Tile]:
-        """The same of the integers x, int16 [N, H, W, I]: x = 256 * high + low, with low from -128 to 127."""
-        if not self._int8:
-            yield from self.word_sums(x)
-            return
-        flags = np.zeros(max(1, REPEATED // self.n_in) * self.n_in, np.int16)
-        n_wide = kernels.n_wide(x.reshape(-1), self.n_in, flags)
-        if 2 * n_wide > self.n_in:
-            n_wide = self.n_in  # few different matrices
-        low_at = self._wide_views(x, self.n_in, high=False)
-        high_at = self._wide_views(x, n_wide, high=True) if n_wide else None
-        for first, last in self._tiles(x.shape):
+    def add_to(self, out: NDArray[np.int8], x: products.Inputs) -> None:
+        """The end of a residual block: what the layer makes of x is added to int8 [N, H, W, O], rounded and clamped."""
+        flat = out.reshape(-1)
+        if self._int8:
+            for sums, at in self.sums(x):
+                kernels.add(sums, self.scale, self.bias, flat[at])
+        else:
+            height, width = x.shape[1:3]
+            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, True, TILE_BYTES, flat)
+
+    def accumulate(self, out: NDArray[np.float32], x: products.Inputs) -> None:
+        """What the layer makes of x, neither rounded nor clamped, is added to float32 [N, H, W, O]."""
+        flat = out.reshape(-1)
+        if self._int8:
+            for sums, at in self.sums(x):
+                kernels.accumulate(sums, self.scale, self.bias, flat[at])
+        else:
+            height, width = x.shape[1:3]
+            layers.accumulated(x.reshape(-1), height, width, self.kernel, self.layer, TILE_BYTES, flat)
+
+    @cached_property
+    def layer(self) -> layers.Layer:
+        """As loops of 16 bits want it."""
+        return products.laid_out(self._weight), self.scale, self.bias, self.n_in, self.n_out
+
+    def sums(self, x: NDArray[Any], n_lines: int = 0) -> Iterator[Tile]:
+        """The sums as products of bytes, tile by tile: multiples of so many lines each, but for the last.
+
+        Args:
+            x: int8 [N, H, W, I], or int16, of which each number is 256 * high + low, with low from -128 to 127.
+            n_lines: that tiles are multiples of.
+        """
+        high_at, n_wide = None, 0
+        if x.dtype == np.int8:
+            low_at = self._views(x)
+        else:
+            flags = np.zeros(max(1, REPEATED // self.n_in) * self.n_in, np.int16)
+            n_wide = kernels.n_wide(x.reshape(-1), self.n_in, flags)
+            if 2 * n_wide > self.n_in:
+                n_wide = self.n_in  # few different matrices
+            low_at = self._wide_views(x, self.n_in, high=False)
+            high_at = self._wide_views(x, n_wide, high=True) if n_wide else None
+        for first, last in self._tiles(x.shape, n_lines):
             sums = self._product(low_at(first, last), self.n_in)
             if high_at:
                 sums.add_(self._product(high_at(first, last), n_wide), alpha=256)
             yield sums.numpy().reshape(-1), slice(first * self.n_out, last * self.n_out)
-
-    def word_sums(self, x: products.Inputs, n_lines: int = 1) -> Iterator[Tile]:
-        """The same of integers of 8 or 16 bits [N, H, W, I], by products of 16 bits."""
-        if self.kernel == 1:
-            x, n_lines = x.reshape(1, -1, 1, self.n_in), n_lines * x.shape[2]
-        n, height, width = x.shape[:3]
-        positions = max(1, TILE_BYTES // (2 * self.n_in + 4 * self.n_out))
-        n_images, n_lines = max(1, positions // (height * width)), max(n_lines, positions // width // n_lines * n_lines)
-        for first in range(0, n, n_images):
-            images = x[first : first + n_images]
-            for line in range(0, height, n_lines):
-                some = min(n_lines, height - line)
-                sums = self._product_of_words(self._words_of(images, line, some), len(images), some, width)
-                start = (first * height + line) * width * self.n_out
-                yield sums, slice(start, start + len(sums))
-
-    def _words_of(self, x: products.Inputs, line: int, n_lines: int) -> NDArray[np.int16]:
-        """What `products.convolved` looks at for some lines of images [N, H, W, I]."""
-        n, height, width, channels = x.shape
-        if self.kernel == 1:
-            some = x[:, line : line + n_lines].reshape(-1)
-            if some.dtype == np.int16 and channels % 2 == 0:
-                return cast(NDArray[np.int16], some)
-            seen = np.empty(len(some) + 1, np.int16)
-            seen[:-1] = some
-            return seen
-        seen = np.empty(n * (n_lines + 2) * (width + 2) * channels + 1, np.int16)
-        products.with_border(x.reshape(-1), height, width, channels, line, n_lines, seen)
-        return seen
-
-    def _product_of_words(self, seen: NDArray[np.int16], n: int, height: int, width: int) -> NDArray[np.int32]:
-        """Sums of N images of a size, from `_words_of`: int32 [N, height, width, O], flat."""
-        sums = np.empty(n * height * width * self.n_out + products.ROOM, np.int32)
-        products.convolved(seen, height, width, self.n_in, self.kernel, self.words, self.n_out, sums)
-        return sums[: -products.ROOM]
-
-    @cached_property
-    def words(self) -> NDArray[np.int16]:
-        """Weights as `products` wants them."""
-        return products.laid_out(self._weight)
 
     def _views(self, x: NDArray[np.int8]) -> Callable[[int, int], NDArray[np.int8]]:
         """What the kernel sees of int8 [N, H, W, C] from a first to a last position: int8 [positions, k * k * C'], C' >= C."""

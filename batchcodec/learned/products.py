@@ -35,9 +35,9 @@ _PAIRS = ir.VectorType(ir.IntType(16), 2 * LANES)
 _PRODUCTS = ir.VectorType(ir.IntType(32), 2 * LANES)
 _SUMS = ir.VectorType(ir.IntType(32), LANES)
 
-_i16_in = types.Array(types.int16, 1, "C", readonly=True)
-_i8_in = types.Array(types.int8, 1, "C", readonly=True)
-_u8_in = types.Array(types.uint8, 1, "C", readonly=True)
+i16_in = types.Array(types.int16, 1, "C", readonly=True)
+i8_in = types.Array(types.int8, 1, "C", readonly=True)
+u8_in = types.Array(types.uint8, 1, "C", readonly=True)
 _i16_out = types.Array(types.int16, 1, "C")
 _i32_out = types.Array(types.int32, 1, "C")
 
@@ -144,7 +144,7 @@ def _next(at: int, j: int, i: int, height: int, width: int, channels: int) -> tu
     return at, j, i
 
 
-@jit(types.void(_i16_in, types.int64, types.int64, types.int64, types.int64, _i16_in, types.int64, _i32_out))
+@jit(types.void(i16_in, types.int64, types.int64, types.int64, types.int64, i16_in, types.int64, _i32_out))
 def convolved(
     x: NDArray[np.int16],
     height: int,
@@ -207,7 +207,7 @@ Inputs = NDArray[np.int8] | NDArray[np.int16] | NDArray[np.uint8]
 @jit(
     [
         types.void(inputs, types.int64, types.int64, types.int64, types.int64, types.int64, _i16_out)
-        for inputs in (_i8_in, _i16_in, _u8_in)
+        for inputs in (i8_in, i16_in, u8_in)
     ]
 )
 def with_border(x: Inputs, height: int, width: int, channels: int, first: int, n_lines: int, out: NDArray[np.int16]) -> None:

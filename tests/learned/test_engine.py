@@ -26,6 +26,7 @@ from batchcodec.learned import convolution, kernels
 from batchcodec.learned.convolution import Convolution, int8_is_exact, int8_pays, pixel_shuffled, shuffled
 from batchcodec.learned.exact import ACT_LIMIT, ExactConv2d, activation, numerics, on_grid
 from batchcodec.learned.hyperprior import codec, coding, model, probe, quantising
+from batchcodec.learned.hyperprior import engine as engine_module
 from batchcodec.learned.hyperprior.codec import inference
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.kernels import quantise
@@ -41,11 +42,8 @@ WAYS = [
 
 def gathered(layer: Convolution, x: NDArray[np.int16], *, wide: bool) -> NDArray[np.float32]:
     """All sums with scale and bias, float32 [N, H, W, O]."""
-    out = np.empty((*x.shape[:3], layer.n_out), np.float32)
-    for sums, at in layer.wide_sums(x) if wide else layer.sums(x.astype(np.int8)):
-        n = len(sums) // layer.n_out
-        scale, bias = layer.scale[: layer.n_out], layer.bias[: layer.n_out]
-        out.reshape(-1)[at] = (sums.reshape(n, -1).astype(np.float32) * scale + bias).reshape(-1)
+    out = np.zeros((*x.shape[:3], layer.n_out), np.float32)
+    layer.accumulate(out, x if wide else x.astype(np.int8))
     return out
 
 
@@ -125,7 +123,7 @@ def test_loops_after_a_product(seed: int, bits: int, n: int) -> None:
 @pytest.mark.parametrize("int8", WAYS)
 @pytest.mark.parametrize("kind", [perturbed, wild])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_walk_and_pixels(name: str, kind: object, int8: bool) -> None:
+def test_walk_and_pixels(name: str, kind: object, int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = model.LoadedModel(kind(name))  # type: ignore[operator]
     decoder, arch = loaded.decoder, loaded.arch
     engine = Engine(decoder, int8=int8)
@@ -155,8 +153,14 @@ def test_walk_and_pixels(name: str, kind: object, int8: bool) -> None:
             assert np.array_equal(latents, plain.permute(0, 2, 3, 1).numpy())
             out = np.empty((n, height * arch.stride, width * arch.stride, arch.channels), np.uint8)
             engine.pixels(latents, conditions.arrays[2], out)
-            expected = decoder.pixels(plain, conditions.plane.expand(-1, 1, height, width))
-        assert np.array_equal(out, expected.permute(0, 2, 3, 1).numpy())
+            expected = decoder.pixels(plain, conditions.plane.expand(-1, 1, height, width)).permute(0, 2, 3, 1).numpy()
+            assert np.array_equal(out, expected)
+            first, last = sorted(rng.choice(height + 1, 2, replace=False))
+            for tile_bytes in (1, 20_000):  # a line at once, and some
+                monkeypatch.setattr(engine_module, "TILE_BYTES", tile_bytes)
+                some = np.empty((n, (last - first) * arch.stride, *out.shape[2:]), np.uint8)
+                engine.pixels(latents, conditions.arrays[2], some, first)
+                assert np.array_equal(some, expected[:, first * arch.stride : last * arch.stride])
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -178,7 +182,10 @@ def test_what_runs_on_devices(name: str) -> None:
         assert found[0].dtype == found[1].dtype == np.int16
         assert np.array_equal(*found)
         pixels = [codec.synthesised(_with(loaded, way), found[0], conditions, [2, 0]) for way in (engine, layers)]
-    assert np.array_equal(*pixels)
+        assert np.array_equal(*pixels)
+        some = np.empty((3, 2 * loaded.arch.stride, *pixels[0].shape[2:]), np.uint8)
+        layers.pixels(found[0], conditions.arrays[2], some, 3)
+    assert np.array_equal(some[[2, 0]], pixels[0][:, 3 * loaded.arch.stride : 5 * loaded.arch.stride])
 
 
 def _with(loaded: model.LoadedModel, engine: Engine | LayerEngine) -> model.LoadedModel:

@@ -12,7 +12,6 @@ alone: the bytes of an archive do not depend on what was packed before.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -20,13 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from batchcodec.learned.convolution import Convolution, Tile, int8_pays
+from batchcodec.learned.convolution import Convolution, int8_pays
 from batchcodec.learned.exact import ACT_LIMIT
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, HYPER_STRIDE
-from batchcodec.learned.hyperprior.engine import activations
 from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
-from batchcodec.learned.kernels import accumulate, add
 from batchcodec.types import Pixels
 
 Activations = NDArray[np.int8]
@@ -88,19 +85,19 @@ class ByteEncoder:
         n, height, width = len(images), images.shape[1] // self._stride, images.shape[2] // self._stride
         patches = _blocks(images, self._stride)
         latents = np.zeros((n, height, width, self._linear.n_out), np.float32)
-        _accumulate(self._linear, self._linear.word_sums(patches), latents)
+        self._linear.accumulate(latents, patches)
         pixels = _blocks(images, FINE_STRIDE) if self._fine else patches
         x = np.empty(pixels.shape, np.int8)
         kernels.centred(pixels.reshape(-1), self._offset, 1 / self._input_step, x.reshape(-1))
-        x = _active(self._first, x)
+        x = self._first.activations(x)
         if self._fine:
             _add(self._fine, x)
             blocks = _blocks(x.view(np.uint8), self._stride // FINE_STRIDE).view(np.int8)
             x = np.zeros((n, height, width, self._down.n_out), np.int8)
-            _add_to(self._down, blocks, x)  # to nothing: that layer has no nonlinearity
+            self._down.add_to(x, blocks)  # to nothing: that layer has no nonlinearity
         for block in self._coarse:
             _add(block, x)
-        _accumulate(self._last, self._last.sums(x), latents)
+        self._last.accumulate(latents, x)
         return latents
 
     def hyper_analysis(self, y: Tensor, planes: Tensor) -> Tensor:
@@ -117,34 +114,17 @@ class ByteEncoder:
         seen[..., -1] = np.rint(planes.numpy().reshape(n, 1, 1) * (INPUT_SCALE / LATENT_STEP))
         if height % HYPER_STRIDE or width % HYPER_STRIDE:
             seen = np.pad(seen, ((0, 0), (0, -height % HYPER_STRIDE), (0, -width % HYPER_STRIDE), (0, 0)), mode="edge")
-        x = activations(self._hyper_first, self._hyper_first.wide_sums(seen), seen.shape)
-        x = _active(self._hyper_half, _blocks(x.view(np.uint8), 2).view(np.int8))
+        x = self._hyper_first.activations(seen)
+        x = self._hyper_half.activations(_blocks(x.view(np.uint8), 2).view(np.int8))
         x = _blocks(x.view(np.uint8), 2).view(np.int8)
         z = np.zeros((*x.shape[:3], self._hyper_last.n_out), np.float32)
-        _accumulate(self._hyper_last, self._hyper_last.sums(x), z)
+        self._hyper_last.accumulate(z, x)
         return torch.from_numpy(z).permute(0, 3, 1, 2)
-
-
-def _active(layer: Convolution, x: Activations) -> Activations:
-    return activations(layer, layer.sums(x), x.shape)
-
-
-def _accumulate(layer: Convolution, tiles: Iterator[Tile], out: NDArray[np.float32]) -> None:
-    """What a layer without a nonlinearity gives, from its sums, added to float32 [N, H, W, O]."""
-    flat = out.reshape(-1)
-    for sums, at in tiles:
-        accumulate(sums, layer.scale, layer.bias, flat[at])
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
     """A residual block, in place."""
-    _add_to(block[1], _active(block[0], x), x)
-
-
-def _add_to(layer: Convolution, x: Activations, out: Activations) -> None:
-    flat = out.reshape(-1)
-    for sums, at in layer.sums(x):
-        add(sums, layer.scale, layer.bias, flat[at])
+    block[1].add_to(x, block[0].activations(x))
 
 
 def _laid_out(weight: Tensor, bias: Tensor, step_in: float, step_out: float) -> Convolution:

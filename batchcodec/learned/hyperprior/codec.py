@@ -214,9 +214,8 @@ def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, ro
         for top in range(first, last, strip):
             bottom = min(last, top + strip)
             above, below = max(0, top - reach), min(height, bottom + reach)
-            pixels = np.empty((1, (below - above) * stride, *out.shape[2:]), np.uint8)
-            model.engine.pixels(latents[image, above:below], plane[image], pixels)
-            out[image, top * stride : bottom * stride] = pixels[:, (top - above) * stride : (bottom - above) * stride]
+            pixels = out[image, top * stride : bottom * stride]
+            model.engine.pixels(latents[image, above:below], plane[image], pixels, top - above)
 
     def make_all(first: int, last: int) -> None:
         for part in parts[first:last]:

@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 
 from batchcodec.entropy._jit import jit
 from batchcodec.learned.hyperprior.kernels import copy, means, neighbours_of, tables
-from batchcodec.learned.kernels import activate, f32_in
+from batchcodec.learned.kernels import activate
+from batchcodec.learned.layers import Layer, layer_type
 from batchcodec.learned.products import ROOM, ROWS, convolved
 
 BLOCK = 8 * ROWS
 """Positions that go through all layers together."""
 
-_i16_in = types.Array(types.int16, 1, "C", readonly=True)
-_layer = types.Tuple([_i16_in, f32_in, f32_in, types.int64, types.int64])  # type: ignore[no-untyped-call]
-_layers = types.UniTuple(_layer, 5)  # type: ignore[no-untyped-call]
-
-Layer = tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], int, int]
-"""A 1x1 convolution: weights from `products.laid_out`, scale and bias of `convolution.Convolution`, channels in and out."""
+_layers = types.UniTuple(layer_type, 5)  # type: ignore[no-untyped-call]
 
 
 @njit(inline="always")

@@ -14,17 +14,17 @@ Arrays are channels last, int16 for latents. `tests/learned/test_engine.py` hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcodec.learned.convolution import Convolution, Tile, int8_pays, pixel_shuffled, shuffled
+from batchcodec.learned.convolution import TILE_BYTES, Convolution, int8_pays, pixel_shuffled, shuffled
 from batchcodec.learned.crew import share
 from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
-from batchcodec.learned.hyperprior import context_kernel, kernels
+from batchcodec.learned.hyperprior import context_kernel, kernels, pixel_kernel
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, Architecture
 from batchcodec.learned.hyperprior.coding import Conditions
 from batchcodec.learned.hyperprior.network import (
@@ -36,7 +36,6 @@ from batchcodec.learned.hyperprior.network import (
     Slice,
     passes,
 )
-from batchcodec.learned.kernels import activate, add
 
 Activations = NDArray[np.int8]
 Latents = NDArray[np.int16]
@@ -52,6 +51,7 @@ PART = 4096
 
 _GRID = 2.0**GRID_BITS
 _NOTHING = np.empty((0, 0, 0, 0), np.int16)
+_NO_DETAIL = np.empty((0, 0, 0, 0), np.int8)
 _CROSS = (1, 3, 5, 7)
 """Above, left, right and below in a 3x3 kernel."""
 
@@ -131,38 +131,57 @@ class Engine:
 
     # ---- synthesis
 
-    def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8]) -> None:
-        """Gray levels into uint8 [N, h * stride, w * stride, C].
+    def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8], first: int = 0) -> None:
+        """Gray levels of some lines of latents, into uint8 [N, lines * stride, w * stride, C].
 
         Args:
             latents: int16 [N, h, w, M].
             plane: the quality planes, int8 [N].
-            out: output.
+            out: output, C-contiguous; how many lines it holds are made.
+            first: the first of the lines.
         """
+        arch = self.arch
+        detail = self._detail(latents, plane) if arch.width else _NO_DETAIL
+        if self.int8:
+            self._painted_by_bytes(latents, detail, out, first)
+            return
+        n, height, width, _ = latents.shape
+        n_lines, side = out.shape[1] // arch.stride, arch.stride // FINE_STRIDE
+        layers = (self._last if arch.width else self._linear).layer, self._linear.layer
+        flat = latents.reshape(-1), detail.reshape(-1)
+        sizes = n, height, width, side, arch.channels, first, n_lines
+        pixel_kernel.painted(*flat, *sizes, *layers, self._offset, TILE_BYTES, out.reshape(-1))
+
+    def _painted_by_bytes(self, latents: Latents, detail: Activations, out: NDArray[np.uint8], first: int) -> None:
+        """`pixel_kernel.painted`, by products of bytes."""
         arch, linear = self.arch, self._linear
         block, side = FINE_STRIDE**2 * arch.channels, arch.stride // FINE_STRIDE
-        line = latents.shape[2] * side**2 * block
+        n, height, width, _ = latents.shape
+        line = width * side**2 * block
         if arch.width:
-            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(self._detail(latents, plane), side)
+            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(detail, side)
         else:
             scale = bias = np.zeros(block, np.float32)
-            nothing = np.zeros(latents.shape[0] * latents.shape[1] * line, np.int32)
+            nothing = np.zeros(n * height * line, np.int32)
             tiles = iter([(nothing, slice(0, len(nothing)))])
-        lines, flat = latents.reshape(-1, *latents.shape[2:]), out.reshape(-1)
+        made = out if out.shape[1] == height * arch.stride else np.empty((n, height * arch.stride, *out.shape[2:]), np.uint8)
+        lines, flat = latents.reshape(-1, *latents.shape[2:]), made.reshape(-1)
         for sums, at in tiles:  # both parts of some lines, while they are in the caches
-            first, last = at.start // line, -(-at.stop // line)
-            of_linear = [part for part, _ in linear.wide_sums(lines[None, first:last])]
+            start, stop = at.start // line, -(-at.stop // line)
+            of_linear = [part for part, _ in linear.sums(lines[None, start:stop])]
             whole = of_linear[0] if len(of_linear) == 1 else np.concatenate(of_linear)
             parts = sums, scale, bias, whole, linear.scale, linear.bias
-            own, to = (at.start - first * line) // block, flat[first * line :]
+            own, to = (at.start - start * line) // block, flat[start * line :]
             kernels.pixels(*parts, own, side, self._offset, out.shape[2], arch.channels, to)
+        if made is not out:
+            out[...] = made[:, first * arch.stride : first * arch.stride + out.shape[1]]
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
         seen = np.empty((*latents.shape[:3], self.arch.latent + 1), np.int16)
         kernels.featured(latents, seen)
         seen[..., -1] = plane[:, None, None]
-        x = activations(self._first, self._first.wide_sums(seen), seen.shape)
+        x = self._first.activations(seen)
         for block in self._coarse:
             _add(block, x)
         x = _activated(self._up, x, self.arch.stride // FINE_STRIDE)
@@ -204,7 +223,7 @@ class _SliceLayers:
         first, last, _ = lines.indices(shared.shape[1])
         above = min(first, 1)  # the kernel sees one line more on each side
         earlier = np.ascontiguousarray(features[images, first - above : last + 1, :, : self._before.n_in])
-        seen = activations(self._before, self._before.wide_sums(earlier), earlier.shape)
+        seen = self._before.activations(earlier)
         out[images, lines, :, n_shared:] = seen[:, above : above + last - first]
 
     def predict(
@@ -236,26 +255,21 @@ class _SliceLayers:
         mix = self._mix[own is not None]
         if not self._int8:
             features, column = own or (_NOTHING, 0)
-            first, second, third = _pointwise(self._own), _pointwise(mix), _pointwise(self._hidden)
-            layers = first, second, third, _pointwise(self._middle), _pointwise(self._spread)
+            layers = self._own.layer, mix.layer, self._hidden.layer, self._middle.layer, self._spread.layer
             context_kernel.predict(known[images], features[images], column, at[places], layers, log, n_hyper, means, tables)
             return
         x = known[images].take(at[places], 1)
         if own:
             seen = np.empty((*x.shape[:2], self._own.n_in), np.int16)
             kernels.neighbours(own[0][images], own[1], at[places], seen)
-            told = activations(self._own, self._own.wide_sums(seen[None]), (1, *seen.shape))
+            told = self._own.activations(seen[None])
             x = np.concatenate([x, told[0]], 2)
-        x = _activated(self._hidden, _activated(mix, x[None]))
+        x = self._hidden.activations(mix.activations(x[None]))
         for sums, part in self._middle.sums(x):
             kernels.means(sums, self._middle.scale, self._middle.bias, means.reshape(-1)[part])
         for sums, part in self._spread.sums(x):
             first, to = part.start // self._spread.n_out, tables.reshape(-1)[part]
             kernels.tables(sums, self._spread.scale, self._spread.bias, first, means.shape[1], log, n_hyper, to)
-
-
-def _pointwise(layer: Convolution) -> context_kernel.Layer:
-    return layer.words, layer.scale, layer.bias, layer.n_in, layer.n_out
 
 
 def _share(n_images: int, n_lines: int, width: int, work: Callable[[slice, slice], None]) -> None:
@@ -277,25 +291,14 @@ def _passes(height: int, width: int) -> list[NDArray[np.int64]]:
     return [at.numpy() for at in passes(height, width)]
 
 
-def activations(layer: Convolution, tiles: Iterator[Tile], shape: tuple[int, ...]) -> Activations:
-    """Activations of a layer from its sums, int8 [N, H, W, O]."""
-    out = np.empty((*shape[:3], layer.n_out), np.int8)
-    flat = out.reshape(-1)
-    for sums, at in tiles:
-        activate(sums, layer.scale, layer.bias, flat[at])
-    return out
-
-
 def _activated(layer: Convolution, x: Activations, shuffle: int = 1) -> Activations:
     """Activations of a layer, their pixels shuffled."""
-    return shuffled(activations(layer, layer.sums(x), x.shape), shuffle)
+    return shuffled(layer.activations(x), shuffle)
 
 
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
     """A residual block, in place."""
-    flat = x.reshape(-1)
-    for sums, at in block[1].sums(_activated(block[0], x)):
-        add(sums, block[1].scale, block[1].bias, flat[at])
+    block[1].add_to(x, block[0].activations(x))
 
 
 def _blocks(arch: Architecture) -> NDArray[np.int64]:

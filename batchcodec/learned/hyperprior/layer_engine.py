@@ -47,13 +47,14 @@ class LayerEngine:
         latents = coding.walk(self._decoder, tensor, conditions.to(self.device), height, width, on_device)
         return np.ascontiguousarray(latents.permute(0, 2, 3, 1).cpu().numpy().astype(np.int16))
 
-    def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8]) -> None:
-        """Gray levels into uint8 [N, h * stride, w * stride, C]; see `engine.Engine.pixels`."""
+    def pixels(self, latents: Latents, plane: Activations, out: NDArray[np.uint8], first: int = 0) -> None:
+        """Gray levels of some lines of latents, into uint8 [N, lines * stride, w * stride, C]; see `engine.Engine.pixels`."""
         y = torch.from_numpy(latents).to(self.device).permute(0, 3, 1, 2).float()
         y = y.contiguous(memory_format=torch.channels_last)
         planes = torch.from_numpy(plane).to(self.device).float()[:, None, None, None] * 2.0**-GRID_BITS
         pixels = self._decoder.pixels(y, planes.expand(-1, 1, *y.shape[2:]))
-        out[...] = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        top = first * self.arch.stride
+        out[...] = pixels[:, :, top : top + out.shape[1]].permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _rows(x: Tensor) -> NDArray[Any]:
