@@ -90,13 +90,16 @@ def predict(
     total = known.shape[0] * n_positions
     for first in range(0, total, BLOCK):
         n = min(BLOCK, total - first)
+        image, place = first // n_positions, first % n_positions
         for r in range(n):
-            image, at = (first + r) // n_positions, positions[(first + r) % n_positions]
+            at = positions[place]
             copy(everything, (image * known.shape[1] + at) * n_known, x, r * depth, n_known)
-        if depth > n_known:
-            for r in range(n):
-                image, at = (first + r) // n_positions, positions[(first + r) % n_positions]
+            if depth > n_known:
                 neighbours_of(earlier, features.shape, image, column, at, seen, r * own[3], own[3] // 4)
+            place += 1
+            if place == n_positions:
+                image, place = image + 1, 0
+        if depth > n_known:
             _active(own, seen, n, sums, told)
             for r in range(n):
                 copy(told, r * own[4], x, r * depth + n_known, own[4])

@@ -161,18 +161,17 @@ class Engine:
         if arch.width:
             scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(detail, side)
         else:
-            scale = bias = np.zeros(block, np.float32)
+            scale = bias = np.zeros(side * block, np.float32)
             nothing = np.zeros(n * height * line, np.int32)
             tiles = iter([(nothing, slice(0, len(nothing)))])
         made = out if out.shape[1] == height * arch.stride else np.empty((n, height * arch.stride, *out.shape[2:]), np.uint8)
         lines, flat = latents.reshape(-1, *latents.shape[2:]), made.reshape(-1)
         for sums, at in tiles:  # both parts of some lines, while they are in the caches
-            start, stop = at.start // line, -(-at.stop // line)
+            start, stop = at.start // line, at.stop // line
             of_linear = [part for part, _ in linear.sums(lines[None, start:stop])]
             whole = of_linear[0] if len(of_linear) == 1 else np.concatenate(of_linear)
             parts = sums, scale, bias, whole, linear.scale, linear.bias
-            own, to = (at.start - start * line) // block, flat[start * line :]
-            kernels.pixels(*parts, own, side, self._offset, out.shape[2], arch.channels, to)
+            kernels.pixels(*parts, side, self._offset, out.shape[2], arch.channels, flat[start * line : stop * line])
         if made is not out:
             out[...] = made[:, first * arch.stride : first * arch.stride + out.shape[1]]
 

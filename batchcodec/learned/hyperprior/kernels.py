@@ -331,12 +331,6 @@ def quantise(
                     numbers[c] -= 1 if numbers[c] > 0 else -1
 
 
-@jit(types.int64(types.int64, types.int64, types.int64, types.int64))
-def _place(i: int, j: int, across: int, side: int) -> int:
-    """Where the block in row i and column j is among those of latents with side x side blocks each."""
-    return (i // side * (across // side) + j // side) * side**2 + i % side * side + j % side
-
-
 @njit(inline="always")
 def _pixels(
     sums: NDArray[np.int32],
@@ -345,46 +339,43 @@ def _pixels(
     linear: NDArray[np.int32],
     linear_scale: NDArray[np.float32],
     linear_bias: NDArray[np.float32],
-    first: int,
     side: int,
     offset: float,
     width: int,
     channels: int,
     out: NDArray[np.uint32],
 ) -> None:
-    """`pixels`, for one number of channels; four bytes of the output are a word."""
+    """`pixels`, for one side and number of channels; four bytes of the output are a word."""
     block, across = FINE_STRIDE**2 * channels, width // FINE_STRIDE
-    gray = np.empty(block, np.uint8)
+    run = side * block  # of a latent, in a row of blocks
+    gray = np.empty(run, np.uint8)
     words = gray.view(np.uint32)
-    i, j = first // across, first % across
-    v = j % side
-    at, channel = _place(i, j, across, side) * block, (i % side * side + v) * block
-    for r in range(len(sums) // block):
-        own, other, c = _At(r * block), _At(at), _At(channel)
-        for t in range(_At(block)):
-            x = np.float32(sums[own + t]) * scale[t] + bias[t]
-            x = min(max(x, -_PIXEL_LIMIT), _PIXEL_LIMIT)
-            y = np.float32(linear[other + t]) * linear_scale[c + t] + linear_bias[c + t]
-            y = min(max(y, -_PIXEL_LIMIT), _PIXEL_LIMIT)
-            value = (((y + _MAGIC) - _MAGIC) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
-            value = min(max(value, np.float32(0)), np.float32(255))
-            gray[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
-        for u in range(FINE_STRIDE):
-            place, four = _At(((i * FINE_STRIDE + u) * across + j) * channels), _At(u * channels)
-            for t in range(_At(channels)):
-                out[place + t] = words[four + t]
-        j, v, at, channel = j + 1, v + 1, at + block, channel + block
-        if j == across:
-            i, j, v = i + 1, 0, 0
-            at, channel = _place(i, j, across, side) * block, i % side * side * block
-        elif v == side:  # divisions would take longer than all else
-            v, at, channel = 0, at + (side - 1) * side * block, channel - side * block
+    own, line = _At(0), _At(across * channels)
+    for i in range(len(sums) // (across * block)):
+        c = _At(i % side * run)
+        other, to = _At(i // side * across * run) + c, _At(FINE_STRIDE * i) * line
+        for _ in range(across // side):
+            for t in range(_At(run)):
+                x = np.float32(sums[own + t]) * scale[t] + bias[t]
+                x = min(max(x, -_PIXEL_LIMIT), _PIXEL_LIMIT)
+                y = np.float32(linear[other + t]) * linear_scale[c + t] + linear_bias[c + t]
+                y = min(max(y, -_PIXEL_LIMIT), _PIXEL_LIMIT)
+                value = (((y + _MAGIC) - _MAGIC) + ((x + _MAGIC) - _MAGIC)) * _PIXEL_UNIT + offset
+                value = min(max(value, np.float32(0)), np.float32(255))
+                gray[t] = np.uint8(np.int32((value + _MAGIC) - _MAGIC))
+            own, other = own + _At(run), other + _At(side * run)
+            for v in range(side):
+                for u in range(FINE_STRIDE):
+                    place, four = to + _At(u) * line, _At((v * FINE_STRIDE + u) * channels)
+                    for t in range(_At(channels)):
+                        out[place + t] = words[four + t]
+                to += _At(channels)
 
 
 @jit(
     types.void(
         *[i32_in, f32_in, f32_in] * 2,
-        *[types.int64] * 2,
+        types.int64,
         types.float32,
         *[types.int64] * 2,
         _u8_out,
@@ -397,37 +388,36 @@ def pixels(
     linear: NDArray[np.int32],
     linear_scale: NDArray[np.float32],
     linear_bias: NDArray[np.float32],
-    first: int,
     side: int,
     offset: float,
     width: int,
     channels: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Gray levels, in the order of images, from both parts of the synthesis, which come in blocks of 4x4 pixels.
+    """Gray levels of lines of latents from both parts of the synthesis, which come in blocks of 4x4 pixels.
 
     Args:
-        sums: [blocks, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray levels.
-        scale: float32 [>= 16 * C].
+        sums: [lines * side, w * side, 16 * C], of the nonlinear part, flat; times scale and plus bias in 2^-PIXEL_BITS gray
+            levels.
+        scale: float32 [>= side * 16 * C].
         bias: likewise.
-        linear: [N, h, w, side * side, 16 * C], of the linear part, likewise.
+        linear: [lines, w, side * side, 16 * C], of the linear part, likewise.
         linear_scale: float32 [>= side * side * 16 * C].
         linear_bias: likewise.
-        first: the first block of `sums`, counted through all images row by row.
         side: blocks of a latent in a row.
         offset: gray level that zero stands for.
-        width: W.
+        width: of the images in pixels, w * side * 4.
         channels: C.
-        out: uint8 [N, H, W, C], output, flat.
+        out: uint8 [lines * side * 4, width, C], output, flat.
     """
     words = out.view(np.uint32)
-    # a number of channels that the compiler knows makes loops without a rest
-    if channels == 1:
-        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, 1, words)
-    elif channels == 3:
-        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, 3, words)
+    # numbers that the compiler knows make loops without a rest
+    if side == 2 and channels == 1:
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, 2, offset, width, 1, words)
+    elif side == 2 and channels == 3:
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, 2, offset, width, 3, words)
     else:
-        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, first, side, offset, width, channels, words)
+        _pixels(sums, scale, bias, linear, linear_scale, linear_bias, side, offset, width, channels, words)
 
 
 @njit(inline="always")

@@ -67,7 +67,7 @@ def painted(
     _, linear_scale, linear_bias, depth, n_linear = linear
     if not len(detail):
         fine, block = 0, FINE_STRIDE**2 * channels
-        scale = bias = np.zeros(block, np.float32)
+        scale = bias = np.zeros(side * block, np.float32)
     area, line_bytes = height * width, n_linear * width
     of_line = width * (2 * depth + 4 * n_linear + side**2 * (2 * fine + 4 * block))
     some = min(n_lines, max(1, tile_bytes // of_line))
@@ -85,4 +85,4 @@ def painted(
             tile_sums(own, height, width, 1, linear, 1, line, here, linear_seen, linear_sums)
             start = (image * n_lines + line - first) * line_bytes
             parts = sums[:n_sums], scale, bias, linear_sums[:n_sums], linear_scale, linear_bias
-            pixels(*parts, 0, side, offset, width * side * FINE_STRIDE, channels, out[start : start + here * line_bytes])
+            pixels(*parts, side, offset, width * side * FINE_STRIDE, channels, out[start : start + here * line_bytes])
