@@ -13,6 +13,9 @@ import numpy as np
 from batchcodec.errors import InputError, OutputError
 from batchcodec.types import ImageSpec, Item
 
+BUFFER = 1 << 20
+"""Bytes: images of a few kilobytes are written some hundred at once."""
+
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
@@ -22,7 +25,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         OutputError: the path exists or cannot be written, or the disk is full.
     """
     try:
-        stream = path.open("x+b")
+        stream = path.open("x+b", BUFFER)
     except OSError as exc:
         raise OutputError(path, exc.strerror or str(exc)) from exc
     try:
@@ -39,7 +42,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def waiting_file(path: Path) -> Iterator[IO[bytes]]:
     """A nameless temporary file in the folder of `path`, for data that can be written there only at the end."""
     try:
-        stream = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  (entered below; only opening is guarded here)
+        stream = tempfile.TemporaryFile(dir=path.parent, buffering=BUFFER)  # noqa: SIM115  (entered below; only opening is guarded here)
     except OSError as exc:
         raise OutputError(path, exc.strerror or str(exc)) from exc
     with stream:
