@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from batchcodec import machine
 from batchcodec.archive import wire
 from batchcodec.archive.blocks import BlockFile
 from batchcodec.archive.directory import Row
@@ -36,6 +37,7 @@ class OpenArchive:
     def __init__(
         self, path: Path | str, restore: Restore, *, cache_bytes: int = CACHE_BYTES, strict: bool = False, workers: int = 0
     ) -> None:
+        machine.reuse_freed_memory()
         self.path = Path(path)
         self._blocks = BlockFile(self.path)
         self._groups = Groups(self._blocks, restore, cache_bytes=cache_bytes, strict=strict)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial as bind
 from pathlib import Path
 
+from batchcodec import machine
 from batchcodec.archive.writer import ArchiveWriter
 from batchcodec.choice import CodecChoice
 from batchcodec.codec import Codec
@@ -66,6 +67,7 @@ class Run:
         Raises:
             InputError, OutputError, CodecError, OptionError: see `batchcodec.errors`; the first one in the dataset's order.
         """
+        machine.reuse_freed_memory()
         started = time.perf_counter()
         reader = Reader(dataset, self.source, self.options.preprocess, threads=self.workers, batch=self.options.batch)
         pipeline = Pipeline(self._write, workers=self.workers, depth=self._depth)
