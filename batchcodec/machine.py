@@ -31,7 +31,8 @@ def reuse_freed_memory() -> None:
 
     Clearing took a third of the time of a group of 256 small images. glibc gets memory of more than a threshold from the system
     directly, and gives back what is free beyond twice that; the threshold rises to what such a piece had when it is freed, up
-    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is never touched, so it takes no memory. Other allocators do as they like.
+    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is never touched, so it takes no memory. Other allocators do as they
+    like.
     """
     import numpy as np  # those who ask for cores alone need not wait for it
 
