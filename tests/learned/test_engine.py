@@ -289,6 +289,23 @@ def test_a_product_that_is_exact_and_slow_is_not_used() -> None:
         assert not int8_pays()
 
 
+@pytest.mark.skipif(not int8_is_exact(), reason="no exact product of bytes")
+def test_the_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both, where products of bytes are not hopeless; which it is, is measured for each model."""
+    monkeypatch.setattr(probe, "int8_pays", lambda: True)
+    seconds = probe.seconds
+    for slower in (True, False):
+        tried = []
+
+        def measured(engine: Engine, decoder: Any, slower: bool = slower, tried: list[bool] = tried) -> float:
+            tried.append(engine.int8)
+            return seconds(engine, decoder) + 100 * (engine.int8 == slower)
+
+        monkeypatch.setattr(probe, "seconds", measured)
+        assert model.LoadedModel(perturbed("rgb")).engine.int8 is not slower  # type: ignore[union-attr]
+        assert sorted(tried) == [False, True]
+
+
 def test_what_fails_the_self_check_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that come out wrong for this model alone: 16 bits. These as well: no decoder."""
     loaded = model.LoadedModel(perturbed("rgb"))
