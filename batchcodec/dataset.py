@@ -94,6 +94,8 @@ class Format(ABC):
     def write(self, path: Path, items: Iterable[Item]) -> None:
         """Write the items to a path that does not exist yet (the caller makes that sure).
 
+        Where `items` has a length, so many come, or an error.
+
         Raises:
             InputError: the items do not fit the format (mixed shapes into one array, say).
             OutputError: the path cannot be written.

@@ -136,7 +136,7 @@ def unpack(
 
         with _staged(target, options.force) as stage, contextlib.closing(items()) as source_items:
             try:
-                writer.write(stage, source_items)
+                writer.write(stage, source_items if options.on_error == "skip" else _Promised(source_items, len(wanted)))
             except BatchcodecError as exc:  # the user knows nothing of the stage
                 exc.rename(str(stage), str(target))
                 raise
@@ -144,6 +144,19 @@ def unpack(
     return UnpackReport(
         str(source), str(target), writer.format_id, n_done, n_lost, lost, n_rounded, n_renamed, selected.without
     )
+
+
+class _Promised:
+    """Items of which so many come, or an error: formats that begin with the number can write it at once."""
+
+    def __init__(self, items: Iterator[Item], n_items: int) -> None:
+        self._items, self._n_items = items, n_items
+
+    def __len__(self) -> int:
+        return self._n_items
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._items
 
 
 def _parts(archive: Archive, indices: npt.NDArray[np.int64]) -> Iterator[list[int]]:

@@ -95,11 +95,16 @@ def pixel_header(path: Path, stream: PixelStream) -> bytes:
     """The header for all that was appended to a stream. Raises `EmptyDatasetError` if that is nothing."""
     if stream.image is None:
         raise EmptyDatasetError(path, "there is no image to write")
-    dtype = np.dtype(stream.image.dtype).newbyteorder("<")
-    height, width, channels = stream.image.shape
+    return header_of(stream.image, stream.n_items)
+
+
+def header_of(image: ImageSpec, n_items: int) -> bytes:
+    """The header for so many images."""
+    dtype = np.dtype(image.dtype).newbyteorder("<")
+    height, width, channels = image.shape
     # Gray arrays have three axes everywhere; only where the last could be read as channels is it spelled out.
     shape = (height, width) if channels == 1 and width > MAX_CHANNELS else (height, width, channels)
-    return array_header((stream.n_items, *shape), dtype)
+    return array_header((n_items, *shape), dtype)
 
 
 def read_header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:

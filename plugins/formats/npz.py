@@ -14,11 +14,13 @@ for the same items. Attributes have no place in it.
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ import numpy as np
 
 from batchcodec.dataset import Format
 from batchcodec.errors import InputError
-from batchcodec.types import Item
+from batchcodec.types import ImageSpec, Item
 
 from .arrays import STREAM_ERRORS, ItemArray, StreamedArray, WindowedArray
 from .npy import (
@@ -36,11 +38,12 @@ from .npy import (
     ArrayItems,
     Layout,
     array_header,
+    header_of,
     is_file_with_suffix,
     pixel_header,
     read_header,
 )
-from .output import PixelStream, new_file, waiting_file
+from .output import BUFFER, PixelStream, new_file, waiting_file
 
 IMAGE_KEYS = ("images", "image", "imgs", "x", "x_train", "x_test", "data", "pixels", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "y_train", "y_test", "targets", "target", "classes")
@@ -82,24 +85,29 @@ class NpzFormat(Format):
         return items
 
     def write(self, path: Path, items: Iterable[Item]) -> None:
-        """Write images, labels and names; items of several shapes or dtypes raise `InputError`."""
+        """Write images, labels and names; items of several shapes or dtypes raise `InputError`.
+
+        Items whose number is known (`len`) go straight into the file; others wait beside it.
+        """
         path = Path(path)
         labels: list[str | None] = []
         names: list[str] = []
-        # The number of items must be known before the first pixel is put into the zip: pixels wait beside the target.
-        with waiting_file(path) as waiting, new_file(path) as file:
-            stream = PixelStream(path, waiting, self.format_id)
+
+        def noted() -> Iterator[Item]:
             for item in items:
-                stream.append(item)
                 labels.append(item.label)
                 names.append(item.name)
-            header = pixel_header(path, stream)
-            waiting.seek(0)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                _store(archive, "images", header, waiting)
-                if any(label is not None for label in labels):
-                    _store(archive, "labels", *_array_parts(_label_array(labels)))
-                _store(archive, "names", *_array_parts(np.array(names)))
+                yield item
+
+        with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            # An array begins with its shape: the number of items must be known before the first pixel is put into the zip.
+            if isinstance(items, Sized) and len(items):
+                _store_promised(path, archive, noted(), len(items))
+            else:
+                _store_counted(path, archive, noted())
+            if any(label is not None for label in labels):
+                _store(archive, "labels", *_array_parts(_label_array(labels)))
+            _store(archive, "names", *_array_parts(np.array(names)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,17 +264,47 @@ def _array_parts(array: np.ndarray[Any, np.dtype[Any]]) -> tuple[bytes, bytes]:
     return array_header(array.shape, array.dtype), array.tobytes()
 
 
-def _store(archive: zipfile.ZipFile, key: str, header: bytes, data: bytes | IO[bytes]) -> None:
+def _store_promised(path: Path, archive: zipfile.ZipFile, items: Iterator[Item], n_items: int) -> None:
+    """The array of so many images, straight into the zip."""
+    first = next(items)
+    image = ImageSpec.of(first.pixels)
+    header = header_of(image, n_items)
+    info = _member_info("images", len(header) + n_items * image.n_bytes)
+    with archive.open(info, "w") as member:
+        buffered = io.BufferedWriter(cast(io.RawIOBase, member), BUFFER)
+        try:
+            buffered.write(header)
+            stream = PixelStream(path, buffered, NpzFormat.format_id)
+            for item in itertools.chain([first], items):
+                stream.append(item)
+        finally:
+            buffered.detach()
+    if stream.n_items != n_items:
+        raise InputError(path, f"{stream.n_items} images came where {n_items} were promised")
+
+
+def _store_counted(path: Path, archive: zipfile.ZipFile, items: Iterator[Item]) -> None:
+    """The array of as many images as come: they wait beside the target."""
+    with waiting_file(path) as waiting:
+        stream = PixelStream(path, waiting, NpzFormat.format_id)
+        for item in items:
+            stream.append(item)
+        header = pixel_header(path, stream)
+        info = _member_info("images", len(header) + waiting.tell())
+        waiting.seek(0)
+        with archive.open(info, "w") as member:
+            member.write(header)
+            while chunk := waiting.read(BUFFER):
+                member.write(chunk)
+
+
+def _store(archive: zipfile.ZipFile, key: str, header: bytes, data: bytes) -> None:
+    archive.writestr(_member_info(key, len(header) + len(data)), header + data)
+
+
+def _member_info(key: str, n_bytes: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(f"{key}.npy", _EPOCH)
     info.create_system = 3  # the same bytes on every system
     info.external_attr = 0o644 << 16
-    if isinstance(data, bytes):
-        archive.writestr(info, header + data)
-        return
-    position = data.tell()
-    info.file_size = len(header) + data.seek(0, 2) - position
-    data.seek(position)
-    with archive.open(info, "w") as member:
-        member.write(header)
-        while chunk := data.read(1 << 20):
-            member.write(chunk)
+    info.file_size = n_bytes  # beyond 2 GiB, a zip has other fields
+    return info

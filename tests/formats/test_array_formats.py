@@ -200,6 +200,19 @@ def test_npz_is_deterministic_and_plain_numpy(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
 
 
+def test_npz_of_fewer_items_than_promised(tmp_path: Path) -> None:
+    class Short(list[Item]):
+        def __len__(self) -> int:
+            return 4
+
+    items = Short(Item(f"{i}.png", pixels) for i, pixels in enumerate(noise((3, 8, 9, 1))))
+    with pytest.raises(InputError, match="3 images came where 4 were promised"):
+        NpzFormat().write(tmp_path / "a.npz", items)
+    assert not list(tmp_path.iterdir())
+    NpzFormat().write(tmp_path / "a.npz", iter(items))  # promises nothing
+    assert len(NpzFormat().read(tmp_path / "a.npz")) == 3
+
+
 @pytest.mark.parametrize(
     "labels", [["01", "2"], ["1", None], ["cat", "7"], [str(1 << 63), "0"], [None, None], [str(-(1 << 63)), "5"]]
 )
