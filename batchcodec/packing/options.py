@@ -63,6 +63,8 @@ class PackOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.model is not None:  # as text, too
+            object.__setattr__(self, "model", Path(self.model))
         if self.on_error not in ("fail", "skip"):
             raise OptionError("on-error", self.on_error, "fail or skip")
         if self.group_items is not None and not 1 <= self.group_items <= 1 << 16:

@@ -124,6 +124,17 @@ def _strange(name: str, channels: int) -> Pixels:
     return image.astype(np.uint8)
 
 
+def test_a_model_by_a_path_or_by_text(hyperprior_models: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.stack([picture((16, 16, 1), i) for i in range(3)]))
+    path = hyperprior_models / "tiny-gray.safetensors"
+    found = []
+    for model in (path, str(path)):
+        options = PackOptions(codec="hyperprior-1", model=model, force=True)  # type: ignore[arg-type]
+        batchcodec.pack(tmp_path / "x.npy", tmp_path / "x.cpack", options)
+        found.append((tmp_path / "x.cpack").read_bytes())
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["noise", "text", "0", "255", "1x1", "3x5000", "5000x3", "1x300"])
 def test_archives_of_strange_images(hyperprior_models: Path, tmp_path: Path, name: str, channels: int) -> None:
