@@ -127,7 +127,7 @@ def stages(content: dict[str, Any]) -> str:
             found = content["measured"].get(f"stages {name} {profile}", {})
             for to, what in (("npz", ".npz"), ("folder", "PNG files")):
                 if to in found:
-                    shares = [f"{max(0.0, 100 * share):.0f} %" for share in found[to].values()]
+                    shares = [f"{round(100 * share)} %" for share in found[to].values()]
                     rows.append([f"{name}, `{profile}`, to {what}", *shares])
     head = ["unpack of", "entropy decoding", "reading", "digest", "networks", "writing", "the rest"]
     return table(head, rows)

@@ -42,5 +42,5 @@ def test_freed_memory_is_used_again(tmp_path: Path) -> None:
         command = [sys.executable, "-c", FAULTS, "8", *map(str, more)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    assert faults() > 20_000  # without it, 1,700 pages each time
-    assert faults(archive) < 2_000
+    without = faults()  # 1,700 pages each time, or few where the system gives huge ones
+    assert faults(archive) < max(2_000, without / 10)
