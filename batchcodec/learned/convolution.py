@@ -68,20 +68,21 @@ def int8_pays() -> bool:
     x = random.integers(-127, 128, (1, 256, 1, 576), np.int8)
     weight = random.integers(-127, 128, (64, 576, 1, 1), np.int8)
     words, as_bytes = (Convolution(weight, np.ones(64), np.zeros(64), int8=int8) for int8 in (False, True))
+    return least_seconds(lambda: as_bytes.activations(x)) < least_seconds(lambda: words.activations(x))
+
+
+def least_seconds(work: Callable[[], object], times: int = 5) -> float:
+    """The fastest of some times, on one of torch's threads."""
+    found = []
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _least_seconds(lambda: as_bytes.activations(x)) < _least_seconds(lambda: words.activations(x))
+        for _ in range(times):
+            started = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(before)
-
-
-def _least_seconds(work: Callable[[], object], times: int = 5) -> float:
-    found = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
     return min(found)
 
 
@@ -146,34 +147,34 @@ class Convolution:
     def activations(self, x: products.Inputs) -> NDArray[np.int8]:
         """Activations of the layer, int8 [N, H, W, O], from bytes or int16 [N, H, W, I]."""
         out = np.empty((*x.shape[:3], self.n_out), np.int8)
-        flat = out.reshape(-1)
         if self._int8:
-            for sums, at in self.sums(x):
-                kernels.activate(sums, self.scale, self.bias, flat[at])
+            self._by_bytes(kernels.activate, x, out)
         else:
             height, width = x.shape[1:3]
-            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, False, TILE_BYTES, flat)
+            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, False, TILE_BYTES, out.reshape(-1))
         return out
 
     def add_to(self, out: NDArray[np.int8], x: products.Inputs) -> None:
         """The end of a residual block: what the layer makes of x is added to int8 [N, H, W, O], rounded and clamped."""
-        flat = out.reshape(-1)
         if self._int8:
-            for sums, at in self.sums(x):
-                kernels.add(sums, self.scale, self.bias, flat[at])
+            self._by_bytes(kernels.add, x, out)
         else:
             height, width = x.shape[1:3]
-            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, True, TILE_BYTES, flat)
+            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, True, TILE_BYTES, out.reshape(-1))
 
     def accumulate(self, out: NDArray[np.float32], x: products.Inputs) -> None:
         """What the layer makes of x, neither rounded nor clamped, is added to float32 [N, H, W, O]."""
-        flat = out.reshape(-1)
         if self._int8:
-            for sums, at in self.sums(x):
-                kernels.accumulate(sums, self.scale, self.bias, flat[at])
+            self._by_bytes(kernels.accumulate, x, out)
         else:
             height, width = x.shape[1:3]
-            layers.accumulated(x.reshape(-1), height, width, self.kernel, self.layer, TILE_BYTES, flat)
+            layers.accumulated(x.reshape(-1), height, width, self.kernel, self.layer, TILE_BYTES, out.reshape(-1))
+
+    def _by_bytes(self, finish: Callable[..., None], x: products.Inputs, out: NDArray[Any]) -> None:
+        """A loop of `kernels` over all tiles."""
+        flat = out.reshape(-1)
+        for sums, at in self.sums(x):
+            finish(sums, self.scale, self.bias, flat[at])
 
     @cached_property
     def layer(self) -> layers.Layer:

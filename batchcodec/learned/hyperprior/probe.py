@@ -7,7 +7,6 @@ is refused before it decodes anything.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from batchcodec.errors import InexactMachineError
 from batchcodec.learned import crew
-from batchcodec.learned.convolution import int8_pays
+from batchcodec.learned.convolution import int8_pays, least_seconds
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE, Architecture
@@ -122,16 +121,9 @@ def seconds(engine: Engine, decoder: Decoder) -> float:
     def nothing(i: int, at: npt.NDArray[Any], mean: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         return np.zeros(mean.shape, np.int32)
 
-    found = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with numerics(), torch.no_grad(), crew.working():
-            for _ in range(2):
-                started = time.perf_counter()
-                latents = engine.walk(np.zeros(shape, np.int64), conditions, TRIED_SIDE, TRIED_SIDE, nothing)
-                engine.pixels(latents, conditions.arrays[2], pixels)
-                found.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)
-    return min(found)
+    def decode() -> None:
+        latents = engine.walk(np.zeros(shape, np.int64), conditions, TRIED_SIDE, TRIED_SIDE, nothing)
+        engine.pixels(latents, conditions.arrays[2], pixels)
+
+    with numerics(), torch.no_grad(), crew.working():
+        return least_seconds(decode, 2)
