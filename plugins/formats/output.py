@@ -64,9 +64,20 @@ class PixelStream:
         self._stream = stream
         self._format_id = format_id
         self._first_name = ""
+        self._kind: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
 
     def append(self, item: Item) -> None:
         """Append one item's pixels. Raises `InputError` naming the item if it is not like the first one."""
+        kind = item.pixels.shape, item.pixels.dtype
+        if kind != self._kind:  # asked first, as to make an `ImageSpec` takes longer than to write a small image
+            self._check(item)
+            self._kind = kind
+        pixels = np.ascontiguousarray(item.pixels, dtype=item.pixels.dtype.newbyteorder("<"))
+        self._stream.write(pixels.data)
+        self.n_items += 1
+
+    def _check(self, item: Item) -> None:
+        """Note the spec of the first item; refuse one of another."""
         image = ImageSpec.of(item.pixels)
         if self.image is None:
             self.image, self._first_name = image, item.name
@@ -77,6 +88,3 @@ class PixelStream:
                 f"the first item {self._first_name!r} is {self.image}; unpack to a folder instead",
                 item=item.name,
             )
-        pixels = np.ascontiguousarray(item.pixels, dtype=item.pixels.dtype.newbyteorder("<"))
-        self._stream.write(pixels.data)
-        self.n_items += 1
