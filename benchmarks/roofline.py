@@ -135,7 +135,8 @@ def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
         ):
             stack.enter_context(mock.patch.object(place, name, clock.around(kind, getattr(place, name))))
         stack.enter_context(mock.patch.object(context_kernel, "predict", passes(clock, context_kernel.predict)))
-        stack.enter_context(mock.patch.object(layers, "activated", whole(clock, layers.activated, named)))
+        for name in ("activated", "added"):
+            stack.enter_context(mock.patch.object(layers, name, whole(clock, getattr(layers, name), named)))
         stack.enter_context(mock.patch.object(pixel_kernel, "painted", painting(clock, pixel_kernel.painted)))
         yield
 
@@ -159,16 +160,17 @@ def passes(clock: Clock, predict: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def whole(clock: Clock, activated: Callable[..., None], named: Callable[[Any], str]) -> Callable[..., None]:
-    """`layers.activated` with a clock: a layer with its loops."""
+def whole(clock: Clock, loop: Callable[..., None], named: Callable[[Any], str]) -> Callable[..., None]:
+    """A loop of `layers` with a clock: a layer with all that it does."""
+    n_touched = 2 if loop is layers.added else 1
 
-    def run(x: Any, height: int, width: int, kernel: int, layer: Any, residual: bool, tile_bytes: int, out: Any) -> None:
+    def run(x: Any, height: int, width: int, kernel: int, layer: Any, tile_bytes: int, out: Any) -> None:
         started = time.thread_time()
-        activated(x, height, width, kernel, layer, residual, tile_bytes, out)
+        loop(x, height, width, kernel, layer, tile_bytes, out)
         name = named(layer)
         clock.seconds[name] += time.thread_time() - started
         clock.work[name] += len(out) * layer[3] * kernel**2
-        clock.moved[name] += x.nbytes + (1 + residual) * out.nbytes
+        clock.moved[name] += x.nbytes + n_touched * out.nbytes
 
     return run
 

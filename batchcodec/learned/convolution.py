@@ -147,28 +147,24 @@ class Convolution:
     def activations(self, x: products.Inputs) -> NDArray[np.int8]:
         """Activations of the layer, int8 [N, H, W, O], from bytes or int16 [N, H, W, I]."""
         out = np.empty((*x.shape[:3], self.n_out), np.int8)
-        if self._int8:
-            self._by_bytes(kernels.activate, x, out)
-        else:
-            height, width = x.shape[1:3]
-            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, False, TILE_BYTES, out.reshape(-1))
+        self._into(out, x, layers.activated, kernels.activate)
         return out
 
     def add_to(self, out: NDArray[np.int8], x: products.Inputs) -> None:
         """The end of a residual block: what the layer makes of x is added to int8 [N, H, W, O], rounded and clamped."""
-        if self._int8:
-            self._by_bytes(kernels.add, x, out)
-        else:
-            height, width = x.shape[1:3]
-            layers.activated(x.reshape(-1), height, width, self.kernel, self.layer, True, TILE_BYTES, out.reshape(-1))
+        self._into(out, x, layers.added, kernels.add)
 
     def accumulate(self, out: NDArray[np.float32], x: products.Inputs) -> None:
         """What the layer makes of x, neither rounded nor clamped, is added to float32 [N, H, W, O]."""
+        self._into(out, x, layers.accumulated, kernels.accumulate)
+
+    def _into(self, out: NDArray[Any], x: products.Inputs, whole: Callable[..., None], finish: Callable[..., None]) -> None:
+        """The layer by 16 bits, as a whole, or by bytes, with the loop that ends it."""
         if self._int8:
-            self._by_bytes(kernels.accumulate, x, out)
+            self._by_bytes(finish, x, out)
         else:
             height, width = x.shape[1:3]
-            layers.accumulated(x.reshape(-1), height, width, self.kernel, self.layer, TILE_BYTES, out.reshape(-1))
+            whole(x.reshape(-1), height, width, self.kernel, self.layer, TILE_BYTES, out.reshape(-1))
 
     def _by_bytes(self, finish: Callable[..., None], x: products.Inputs, out: NDArray[Any]) -> None:
         """A loop of `kernels` over all tiles."""

@@ -9,6 +9,7 @@ whoever changes a loop that is called here has to change this file as well, or t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,18 +73,34 @@ def tile_room(n_images: int, n_lines: int, width: int, channels: int, n_out: int
     return seen, np.empty(n_images * n_lines * width * n_out + ROOM, np.int32)
 
 
-@jit([types.void(x, *_SIZES, layer_type, types.boolean, types.int64, i8_out) for x in _INPUTS])
-def activated(
+@njit(inline="always")
+def _tiled(
     x: Inputs,
     height: int,
     width: int,
     kernel: int,
     layer: Layer,
-    residual: bool,
     tile_bytes: int,
-    out: NDArray[np.int8],
+    finish: Callable[[Sums, NDArray[np.float32], NDArray[np.float32], NDArray[Any]], None],
+    out: NDArray[Any],
 ) -> None:
-    """Activations of a layer, or the end of a residual block.
+    """A layer, tile by tile; `finish` makes a tile of the output of its sums, scale and bias."""
+    _, scale, bias, channels, n_out = layer
+    n = len(x) // (height * width * channels)
+    some_images, some_lines = tile_size(height, width, channels, n_out, tile_bytes)
+    seen, sums = tile_room(min(n, some_images), some_lines, width, channels, n_out)
+    for image in range(0, n, some_images):
+        n_images, rest = min(some_images, n - image), x[image * height * width * channels :]
+        for line in range(0, height, some_lines):
+            n_lines = min(some_lines, height - line)
+            n_sums = tile_sums(rest, height, width, kernel, layer, n_images, line, n_lines, seen, sums)
+            start = (image * height + line) * width * n_out
+            finish(sums[:n_sums], scale, bias, out[start : start + n_sums])
+
+
+@jit([types.void(x, *_SIZES, layer_type, types.int64, i8_out) for x in _INPUTS])
+def activated(x: Inputs, height: int, width: int, kernel: int, layer: Layer, tile_bytes: int, out: NDArray[np.int8]) -> None:
+    """Activations of a layer: a nonlinearity of its sums.
 
     Args:
         x: bytes or int16 [N, height, width, C], flat.
@@ -91,45 +108,21 @@ def activated(
         width: of them.
         kernel: 1 or 3; the input is continued with zeros.
         layer: the layer.
-        residual: whether the sums are added to what is in `out`, instead of a nonlinearity.
         tile_bytes: about what a tile takes.
         out: int8 [N, height, width, O], output, flat.
     """
-    _, scale, bias, channels, n_out = layer
-    n = len(x) // (height * width * channels)
-    some_images, some_lines = tile_size(height, width, channels, n_out, tile_bytes)
-    seen, sums = tile_room(min(n, some_images), some_lines, width, channels, n_out)
-    for image in range(0, n, some_images):
-        n_images, rest = min(some_images, n - image), x[image * height * width * channels :]
-        for line in range(0, height, some_lines):
-            n_lines = min(some_lines, height - line)
-            n_sums = tile_sums(rest, height, width, kernel, layer, n_images, line, n_lines, seen, sums)
-            start = (image * height + line) * width * n_out
-            if residual:
-                add(sums[:n_sums], scale, bias, out[start : start + n_sums])
-            else:
-                activate(sums[:n_sums], scale, bias, out[start : start + n_sums])
+    _tiled(x, height, width, kernel, layer, tile_bytes, activate, out)
+
+
+@jit([types.void(x, *_SIZES, layer_type, types.int64, i8_out) for x in _INPUTS])
+def added(x: Inputs, height: int, width: int, kernel: int, layer: Layer, tile_bytes: int, out: NDArray[np.int8]) -> None:
+    """The end of a residual block: the sums are added to the activations in `out`; else as `activated`."""
+    _tiled(x, height, width, kernel, layer, tile_bytes, add, out)
 
 
 @jit([types.void(x, *_SIZES, layer_type, types.int64, types.Array(types.float32, 1, "C")) for x in _INPUTS])
 def accumulated(
-    x: Inputs,
-    height: int,
-    width: int,
-    kernel: int,
-    layer: Layer,
-    tile_bytes: int,
-    out: NDArray[np.float32],
+    x: Inputs, height: int, width: int, kernel: int, layer: Layer, tile_bytes: int, out: NDArray[np.float32]
 ) -> None:
     """A layer without nonlinearity or rounding, added to float32 [N, height, width, O], flat; else as `activated`."""
-    _, scale, bias, channels, n_out = layer
-    n = len(x) // (height * width * channels)
-    some_images, some_lines = tile_size(height, width, channels, n_out, tile_bytes)
-    seen, sums = tile_room(min(n, some_images), some_lines, width, channels, n_out)
-    for image in range(0, n, some_images):
-        n_images, rest = min(some_images, n - image), x[image * height * width * channels :]
-        for line in range(0, height, some_lines):
-            n_lines = min(some_lines, height - line)
-            n_sums = tile_sums(rest, height, width, kernel, layer, n_images, line, n_lines, seen, sums)
-            start = (image * height + line) * width * n_out
-            accumulate(sums[:n_sums], scale, bias, out[start : start + n_sums])
+    _tiled(x, height, width, kernel, layer, tile_bytes, accumulate, out)
