@@ -19,6 +19,7 @@ from batchcodec.comparing.subject import SampleOptions, draw
 from batchcodec.errors import CodecError, MissingDependencyError, OptionError
 from batchcodec.opening import open_archive
 from batchcodec.pack import PackOptions, pack
+from batchcodec.packing.options import as_paths
 from batchcodec.registry import Registry, registry
 from batchcodec.version import __version__
 
@@ -58,6 +59,7 @@ class CompareOptions:
     anew: bool = False
 
     def __post_init__(self) -> None:
+        as_paths(self, "model", "journal")
         if not 1 <= self.sample.images <= 10_000_000:
             raise OptionError("images", self.sample.images, "a number from 1 to 10000000")
         if self.sample.seed < 0:

@@ -18,6 +18,14 @@ WORKER_BYTES = 256 << 20
 DEVICES = ("auto", "cpu", "cuda")
 
 
+def as_paths(options: object, *names: str) -> None:
+    """Make paths of what was given as text, in settings that are being made."""
+    for name in names:
+        given = getattr(options, name)
+        if given is not None:
+            object.__setattr__(options, name, Path(given))
+
+
 @dataclass(frozen=True)
 class PackOptions:
     """Settings of `pack`.
@@ -63,8 +71,7 @@ class PackOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.model is not None:  # as text, too
-            object.__setattr__(self, "model", Path(self.model))
+        as_paths(self, "model", "bits_map")
         if self.on_error not in ("fail", "skip"):
             raise OptionError("on-error", self.on_error, "fail or skip")
         if self.group_items is not None and not 1 <= self.group_items <= 1 << 16:

@@ -11,6 +11,7 @@ from batchcodec.choice import FITTED_CODEC
 from batchcodec.dataset import FormatOptions
 from batchcodec.errors import OptionError
 from batchcodec.pack import PackOptions
+from batchcodec.packing.options import as_paths
 from batchcodec.preprocess import Preprocess
 from batchcodec.registry import parse_codec
 
@@ -69,6 +70,7 @@ class PlanOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        as_paths(self, "model", "save_model", "target")
         if not 1 <= self.seconds <= 86_400:
             raise OptionError("minutes", self.seconds / 60, "a number from 0.02 to 1440")
         if self.min_psnr is not None and self.target_bytes is not None:
