@@ -34,7 +34,7 @@ from batchcodec.learned.architecture import Shape
 from batchcodec.learned.cells import MAX_BITS, Cells, rule_of
 from batchcodec.learned.checked import other_channels
 from batchcodec.learned.inference import batches, inference
-from batchcodec.learned.quantiser import LEVELS, Quantiser
+from batchcodec.learned.quantiser import LARGEST, LEVELS, Quantiser
 from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class AutoencoderCodec(Codec):
             raise ModelError("the model's steps are not positive")
         if bad := [name for name, tensor in self._tensors.items() if not np.isfinite(tensor).all()]:
             raise ModelError(f"the model's tensor {bad[0]!r} has values that are not finite")
+        if self._quantiser.largest > LARGEST:
+            raise ModelError(f"the model's latents reach {self._quantiser.largest:g}, which no network makes sense of")
         tables = self._tensor("tables", np.uint16, (self._latent, LEVELS))
         self._freqs = check_freqs(tables.astype(np.uint32))
         if bits_map is not None:
@@ -250,7 +252,7 @@ class AutoencoderCodec(Codec):
             for part in batches(len(latents), height * width):
                 y = torch.from_numpy(self._quantiser.dequantise(latents[part]))
                 x = self._network.decoder(y.contiguous(memory_format=torch.channels_last))
-                out[part] = (x * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+                out[part] = torch.nan_to_num_(x * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return out
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 LEVELS = 256
+LARGEST = 1 << 32
+"""Of latents: float32 holds their squares as well, and nothing sensible is near it."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,12 @@ class Quantiser:
 
     low: npt.NDArray[np.float32]
     step: npt.NDArray[np.float32]
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of a latent that comes back."""
+        low, step = self.low.astype(np.float64), self.step.astype(np.float64)
+        return float(np.abs([low, low + (LEVELS - 1) * step]).max())
 
     @classmethod
     def spanning(cls, smallest: npt.NDArray[np.float32], largest: npt.NDArray[np.float32], *, unit_step: bool) -> Quantiser:

@@ -65,6 +65,8 @@ CHANGES: dict[str, Change] = {
     "infinite range": _tensor("quantiser.low", lambda x: x + np.inf),
     "NaN step": _tensor("quantiser.step", lambda x: x * np.nan),
     "infinite step": _tensor("quantiser.step", lambda x: x + np.inf),
+    "range beyond all use": _tensor("quantiser.low", lambda x: x - np.float32(2**33)),
+    "step whose sum is not finite": _tensor("quantiser.step", lambda x: x * 0 + np.float32(3e38)),
     "step of zero": _tensor("quantiser.step", lambda x: x * 0),
     "negative step": _tensor("quantiser.step", lambda x: -x),
     "ranges of float64": _tensor("quantiser.low", lambda x: x.astype(np.float64)),
