@@ -89,7 +89,7 @@ class AutoencoderCodec(Codec):
         if bad := [name for name, tensor in self._tensors.items() if not np.isfinite(tensor).all()]:
             raise ModelError(f"the model's tensor {bad[0]!r} has values that are not finite")
         if self._quantiser.largest > LARGEST:
-            raise ModelError(f"the model's latents reach {self._quantiser.largest:g}, which no network makes sense of")
+            raise ModelError(f"the model's latents reach {self._quantiser.largest:g}, more than {LARGEST}")
         tables = self._tensor("tables", np.uint16, (self._latent, LEVELS))
         self._freqs = check_freqs(tables.astype(np.uint32))
         if bits_map is not None:
