@@ -12,7 +12,6 @@ As bytes, inputs that need more than one (latents) are split in two, and so are 
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from batchcodec.learned import kernels, layers, products
 from batchcodec.learned.exact import ExactConv2d
+from batchcodec.learned.timing import least_seconds
 
 TILE_BYTES = 1 << 19
 """What a tile of inputs and sums takes: about a second-level cache. Smaller ones make threads wait for the interpreter."""
@@ -58,9 +58,9 @@ def int8_is_exact() -> bool:
 
 @cache
 def int8_pays() -> bool:
-    """Whether products of bytes are exact and the faster way on this machine.
+    """Whether products of bytes are exact, and the faster way on this machine for a large layer.
 
-    There is nothing in between: where they do not take a fraction of the time, they take many times as much.
+    Where they are not, they take many times as long; where they are, the size of a model's layers decides.
     """
     if not int8_is_exact():
         return False
@@ -69,21 +69,6 @@ def int8_pays() -> bool:
     weight = random.integers(-127, 128, (64, 576, 1, 1), np.int8)
     words, as_bytes = (Convolution(weight, np.ones(64), np.zeros(64), int8=int8) for int8 in (False, True))
     return least_seconds(lambda: as_bytes.activations(x)) < least_seconds(lambda: words.activations(x))
-
-
-def least_seconds(work: Callable[[], object], times: int = 5) -> float:
-    """The fastest of some times, on one of torch's threads."""
-    found = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(times):
-            started = time.perf_counter()
-            work()
-            found.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)
-    return min(found)
 
 
 class Convolution:

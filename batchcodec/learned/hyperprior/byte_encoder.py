@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from batchcodec.learned.convolution import Convolution, int8_pays
+from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ACT_LIMIT
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, HYPER_STRIDE
 from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
+from batchcodec.learned.timing import side_by_side
 from batchcodec.types import Pixels
 
 Activations = NDArray[np.int8]
@@ -46,10 +47,12 @@ class ByteEncoder:
         encoder: the networks in float32.
         offset: gray level that zero stands for.
         planes: some values of the quality plane, [n, 1, 1, 1].
+        int8: whether bytes are multiplied as such, or as integers of 16 bits; what comes out is the same.
     """
 
-    def __init__(self, encoder: Encoder, offset: float, planes: Tensor) -> None:
+    def __init__(self, encoder: Encoder, offset: float, planes: Tensor, *, int8: bool = False) -> None:
         arch, parts = encoder.arch, list(encoder.nonlinear)
+        self.int8 = int8
         self._stride, self._offset = arch.stride, offset
         self._linear = _in_words(encoder.linear, offset)
         largest = _largest(encoder, offset, planes)
@@ -68,17 +71,30 @@ class ByteEncoder:
         if fine:
             down = cast(nn.Conv2d, parts[4])
             first_step = step(fine.a, down)
-            self._fine = _residual(fine, first_step, step(fine.b))
-            self._down = _laid_out(_as_pointwise(down.weight), _bias(down), first_step, coarse_step)
-        self._first = _laid_out(_pixels_last(first.weight, arch.channels), _bias(first), input_step / INPUT_SCALE, first_step)
-        self._coarse = [_residual(block, coarse_step, step(block.b)) for block in blocks]
-        self._last = _laid_out(last.weight, _bias(last), coarse_step, 1 / INPUT_SCALE)
+            self._fine = self._residual(fine, first_step, step(fine.b))
+            self._down = self._laid_out(_as_pointwise(down.weight), _bias(down), first_step, coarse_step)
+        self._first = self._laid_out(
+            _pixels_last(first.weight, arch.channels), _bias(first), input_step / INPUT_SCALE, first_step
+        )
+        self._coarse = [self._residual(block, coarse_step, step(block.b)) for block in blocks]
+        self._last = self._laid_out(last.weight, _bias(last), coarse_step, 1 / INPUT_SCALE)
 
         seen, half, quarter = (cast(nn.Conv2d, part) for part in list(encoder.hyper)[::2])
         half_step, quarter_step = step(half), step(quarter)
-        self._hyper_first = _laid_out(seen.weight, _bias(seen), LATENT_STEP / INPUT_SCALE, half_step)
-        self._hyper_half = _laid_out(_as_pointwise(half.weight), _bias(half), half_step, quarter_step)
-        self._hyper_last = _laid_out(_as_pointwise(quarter.weight), _bias(quarter), quarter_step, 1.0)
+        self._hyper_first = self._laid_out(seen.weight, _bias(seen), LATENT_STEP / INPUT_SCALE, half_step)
+        self._hyper_half = self._laid_out(_as_pointwise(half.weight), _bias(half), half_step, quarter_step)
+        self._hyper_last = self._laid_out(_as_pointwise(quarter.weight), _bias(quarter), quarter_step, 1.0)
+
+    def _laid_out(self, weight: Tensor, bias: Tensor, step_in: float, step_out: float) -> Convolution:
+        """A layer from activations in steps of `step_in` to sums that, scaled, are in steps of `step_out`."""
+        values = weight.detach().numpy().astype(np.float64)
+        unit = np.maximum(np.abs(values).max((1, 2, 3)), 1e-30) / ACT_LIMIT
+        integers = np.round(values / unit[:, None, None, None]).astype(np.int8)
+        return Convolution(integers, unit * (step_in / step_out), bias.numpy() / step_out, int8=self.int8)
+
+    def _residual(self, block: Residual, step: float, step_inside: float) -> tuple[Convolution, Convolution]:
+        a, b = block.a, block.b
+        return self._laid_out(a.weight, _bias(a), step, step_inside), self._laid_out(b.weight, _bias(b), step_inside, step)
 
     def analysis(self, images: Pixels) -> NDArray[np.float32]:
         """Latents, float32 [N, h, w, M], of uint8 [N, h * stride, w * stride, C]."""
@@ -122,17 +138,15 @@ class ByteEncoder:
         return torch.from_numpy(z).permute(0, 3, 1, 2)
 
 
+def seconds(encoder: ByteEncoder, channels: int) -> float:
+    """What the made-up pictures take an encoder, on each of some threads side by side."""
+    images = pictures(channels)
+    return side_by_side(lambda: encoder.analysis(images))
+
+
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
     """A residual block, in place."""
     block[1].add_to(x, block[0].activations(x))
-
-
-def _laid_out(weight: Tensor, bias: Tensor, step_in: float, step_out: float) -> Convolution:
-    """A layer from activations in steps of `step_in` to sums that, scaled, are in steps of `step_out`."""
-    values = weight.detach().numpy().astype(np.float64)
-    unit = np.maximum(np.abs(values).max((1, 2, 3)), 1e-30) / ACT_LIMIT
-    integers = np.round(values / unit[:, None, None, None]).astype(np.int8)
-    return Convolution(integers, unit * (step_in / step_out), bias.numpy() / step_out, int8=int8_pays())
 
 
 def _in_words(linear: nn.Conv2d, offset: float) -> Convolution:
@@ -143,11 +157,6 @@ def _in_words(linear: nn.Conv2d, offset: float) -> Convolution:
     integers = np.round(values / unit[:, None, None, None]).astype(np.int16)
     bias = _bias(linear).numpy() - offset * values.sum((1, 2, 3))
     return Convolution(integers, unit, bias, int8=False)
-
-
-def _residual(block: Residual, step: float, step_inside: float) -> tuple[Convolution, Convolution]:
-    a, b = block.a, block.b
-    return _laid_out(a.weight, _bias(a), step, step_inside), _laid_out(b.weight, _bias(b), step_inside, step)
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

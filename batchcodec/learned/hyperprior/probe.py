@@ -17,13 +17,14 @@ from torch import Tensor
 
 from batchcodec.errors import InexactMachineError
 from batchcodec.learned import crew
-from batchcodec.learned.convolution import int8_pays, least_seconds
+from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
 from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE, Architecture
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import Decoder
+from batchcodec.learned.timing import side_by_side
 
 SIDE = 5
 """Latents of the probe are SIDE x SIDE: odd, with inner and outer positions, and hyper-latents of 2 x 2."""
@@ -95,7 +96,7 @@ def checked(decoder: Decoder, expected: int) -> Engine:
     """The fastest engine that computes what the hash in the model file says.
 
     Large layers are faster as products of bytes where the processor has instructions for these; small ones may be faster as
-    whole loops of 16 bits. So both are tried, unless bytes are hopeless.
+    whole loops of 16 bits, which hold no lock. So both are tried, unless bytes are hopeless.
 
     Raises:
         InexactMachineError: this machine, or its libraries, compute other numbers whichever way.
@@ -112,18 +113,17 @@ def checked(decoder: Decoder, expected: int) -> Engine:
 
 
 def seconds(engine: Engine, decoder: Decoder) -> float:
-    """What some latents take an engine, on one thread of torch's: the faster of two times."""
+    """What some latents take an engine, on each of some threads side by side."""
     shape = (TRIED, TRIED_SIDE // HYPER_STRIDE, TRIED_SIDE // HYPER_STRIDE, engine.arch.hyper)
     conditions = coding.Conditions.of(decoder, np.full(TRIED, QUALITIES[1], np.uint8))
     side = TRIED_SIDE * engine.arch.stride
-    pixels = np.empty((TRIED, side, side, engine.arch.channels), np.uint8)
 
     def nothing(i: int, at: npt.NDArray[Any], mean: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         return np.zeros(mean.shape, np.int32)
 
     def decode() -> None:
-        latents = engine.walk(np.zeros(shape, np.int64), conditions, TRIED_SIDE, TRIED_SIDE, nothing)
-        engine.pixels(latents, conditions.arrays[2], pixels)
+        with numerics(), torch.no_grad(), crew.working():
+            latents = engine.walk(np.zeros(shape, np.int64), conditions, TRIED_SIDE, TRIED_SIDE, nothing)
+            engine.pixels(latents, conditions.arrays[2], np.empty((TRIED, side, side, engine.arch.channels), np.uint8))
 
-    with numerics(), torch.no_grad(), crew.working():
-        return least_seconds(decode, 2)
+    return side_by_side(decode)
