@@ -18,6 +18,7 @@ TITLES = {
     "zstd": "batchcodec, `zstd`",
     **{name: peer.title for name, peer in PEERS.items()},
 }
+UNPACKED_TO = {"npz": ".npz", "npy": ".npy", "folder": "PNG files"}
 SETS = {"fashion": "10,000 Fashion-MNIST test images, 64x64 gray", "eurosat": "5,000 EuroSAT tiles, 64x64 RGB"}
 
 
@@ -125,7 +126,7 @@ def stages(content: dict[str, Any]) -> str:
     for name in SETS:
         for profile in PROFILES:
             found = content["measured"].get(f"stages {name} {profile}", {})
-            for to, what in (("npz", ".npz"), ("folder", "PNG files")):
+            for to, what in UNPACKED_TO.items():
                 if to in found:
                     shares = [f"{round(100 * share)} %" for share in found[to].values()]
                     rows.append([f"{name}, `{profile}`, to {what}", *shares])
@@ -186,6 +187,9 @@ def ratios(content: dict[str, Any]) -> list[Ratio]:
         found += large_images(measured, cores)
     for profile in ("fast", "balanced"):
         found += access(measured, profile)
+    for name in SETS:
+        for profile in ("fast", "balanced"):
+            found += parts_of_unpack(measured.get(f"stages {name} {profile}", {}), f"{name}, `{profile}`:")
     return found
 
 
@@ -243,6 +247,18 @@ def access(measured: Measured, profile: str) -> list[Ratio]:
         what, detail = f"one image at random, `{profile}`, groups of {group}", f"95th percentile {late} ms; {size} B/image"
         found.append(Ratio(what, own.get("single_ms"), 5, at_most=True, detail=detail, unit=" ms"))
     return found
+
+
+def parts_of_unpack(found: dict[str, Any], title: str) -> list[Ratio]:
+    """What `unpack` to an array spends beside the networks."""
+    ratios = []
+    for to in ("npz", "npy"):
+        share = found.get(to, {})
+        entropy, moved = share.get("entropy decoding"), None if not share else share["reading"] + share["writing"]
+        for what, value, bound in (("entropy decoding", entropy, 0.15), ("reading and writing", moved, 0.1)):
+            percent = None if value is None else 100 * value
+            ratios.append(Ratio(f"{title} {what}, of `unpack` to .{to}", percent, 100 * bound, at_most=True, unit=" %"))
+    return ratios
 
 
 def ratio_table(content: dict[str, Any], *, measured_only: bool = False) -> str:
