@@ -292,7 +292,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "formats": against_formats,
         "codecs": codecs_alone,
         "photos": lambda: speed_report.photos(results("throughput")),
-        "stages": lambda: speed_report.stages(results("throughput-avx2")),
+        "stages": lambda: speed_report.stages(results("throughput")),
         "downstream": trained_from_archives,
     },
     HERE.parent / "docs" / "codecs" / "autoencoder-1.md": {"bits": lambda: bits_report.autoencoder(results("bits"), table)},
