@@ -27,6 +27,7 @@ from batchcodec.learned.hyperprior.byte_encoder import ByteEncoder
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
+from batchcodec.learned.timing import fastest
 
 CODEC_ID = "hyperprior-1"
 MAX_HYPER_SYMBOLS = 256
@@ -187,11 +188,7 @@ class LoadedModel:
         planes = decoder.steps_at(torch.arange(0.0, 100.0, 33.0))[1]
         ways = [True, False] if int8_pays() else [False]
         encoders = [ByteEncoder(self.encoder, float(decoder.offset), planes, int8=int8) for int8 in ways]
-        return (
-            encoders[0]
-            if len(encoders) == 1
-            else min(encoders, key=lambda encoder: byte_encoder.seconds(encoder, self.arch.channels))
-        )
+        return fastest(encoders, lambda encoder: byte_encoder.seconds(encoder, self.arch.channels))
 
     @cached_property
     def device_encoder(self) -> Encoder:

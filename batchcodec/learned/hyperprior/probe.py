@@ -24,7 +24,7 @@ from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE, Architectur
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import Decoder
-from batchcodec.learned.timing import side_by_side
+from batchcodec.learned.timing import fastest, side_by_side
 
 SIDE = 5
 """Latents of the probe are SIDE x SIDE: odd, with inner and outer positions, and hyper-latents of 2 x 2."""
@@ -109,7 +109,7 @@ def checked(decoder: Decoder, expected: int) -> Engine:
             sound.append(engine)
     if not sound:
         raise InexactMachineError(found, expected)
-    return sound[0] if len(sound) == 1 else min(sound, key=lambda engine: seconds(engine, decoder))
+    return fastest(sound, lambda engine: seconds(engine, decoder))
 
 
 def seconds(engine: Engine, decoder: Decoder) -> float:
