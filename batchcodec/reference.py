@@ -362,16 +362,40 @@ def _synthesis(model: _Model, latents: Int64, plane: Int64) -> npt.NDArray[np.ui
 
 def _read(model: _Model, payload: bytes, n: int, height: int, width: int) -> tuple[Int64, Int64]:
     """Latents [n, height, width, M] and quality planes [n, height, width, 1] of a payload of n planes."""
+    data = iter(payload)
     try:
-        n_escapes, at = leb128(iter(payload))
+        number, _ = leb128(data)
+        base = next(data)
+        several = base == 0
+        base, spread = next(data) if several else base, next(data)
+        if several and not 0 < number < n:
+            raise PayloadError(f"hyperprior-1 payload: streams of {number} planes each, and {n} in all")
+        each = number if several else n
+        sizes = [(leb128(data)[0], leb128(data)[0]) for _ in range(0, n, each)] if several else []
     except StopIteration:
-        raise PayloadError("hyperprior-1 payload: it does not start with a length") from None
-    if len(payload) < at + 2 + n_escapes:
-        raise PayloadError(f"hyperprior-1 payload: {len(payload)} bytes, too few for its fields")
-    base, spread, body = payload[at], payload[at + 1], payload[at + 2 :]
+        raise PayloadError(f"hyperprior-1 payload: {len(payload)} bytes, too few for its fields") from None
     if not 1 <= base <= 100 or spread >= N_SCALES:
         raise PayloadError(f"hyperprior-1 payload: quality {base} with spread {spread}")
-    stream = _Stream(body[n_escapes:], body[:n_escapes], model.tables)
+    body = bytes(data)
+    if not several:
+        sizes = [(number, len(body) - number)]
+    if sum(map(sum, sizes)) != len(body) or min(map(min, sizes)) < 0:
+        raise PayloadError(f"hyperprior-1 payload: streams of {sum(map(sum, sizes))} bytes in {len(body)}")
+    latents, planes, at = [], [], 0
+    for first, (n_escapes, n_words) in zip(range(0, n, each), sizes, strict=True):
+        middle, end = at + n_escapes, at + n_escapes + n_words
+        stream = _Stream(body[middle:end], body[at:middle], model.tables)
+        some = _read_stream(model, stream, base, spread, min(each, n - first), height, width)
+        latents.append(some[0])
+        planes.append(some[1])
+        at = end
+    return np.concatenate(latents), np.concatenate(planes)
+
+
+def _read_stream(
+    model: _Model, stream: _Stream, base: int, spread: int, n: int, height: int, width: int
+) -> tuple[Int64, Int64]:
+    """The same of one stream and its n planes."""
     hyper = model.arch["hyper"]
     qualities = np.full(n, base, np.int64)
     if spread:

@@ -143,7 +143,7 @@ def measure_values(n: int, n_pieces: int, repeats: int, seed: int) -> list[dict[
         pieces = np.array_split(index, n_pieces)
 
         def decode(coded: tuple[bytes, bytes]) -> NDArray[np.int32]:
-            decoder = values.Decoder(*coded, bank)
+            decoder = values.Decoder([coded], bank)
             taken = [decoder.take(piece) for piece in pieces]
             decoder.finish()
             return taken[0] if n_pieces == 1 else np.concatenate(taken)

@@ -10,7 +10,7 @@ No sum mixes int64 with uint64: numba, like numpy, would make a float of it.
 from __future__ import annotations
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numpy.typing import NDArray
 
 from batchcodec.entropy._jit import jit
@@ -43,8 +43,7 @@ _u32_rows = types.Array(types.uint32, 2, "C", readonly=True)
 _u8_out = types.Array(types.uint8, 1, "C")
 _u16_out = types.Array(types.uint16, 1, "C")
 _i32_out = types.Array(types.int32, 1, "C")
-_u64_out = types.Array(types.uint64, 1, "C")
-_i64_out = types.Array(types.int64, 1, "C")
+_i64_rows = types.Array(types.int64, 2, "C", readonly=True)
 
 
 @jit(types.Array(types.boolean, 1, "C")(_u16_in, types.int64))
@@ -167,8 +166,8 @@ def values_split(
     return at
 
 
-@jit(types.int64(_u16_in, _u8_in, _u16_in, _u32_rows, _u32_in, _u16_in, _u16_rows, _u64_out, _i64_out, _i32_out))
-def values_decode(
+@njit(inline="always")
+def _values_of(
     words: NDArray[np.uint16],
     escapes: NDArray[np.uint8],
     index: NDArray[np.uint16],
@@ -180,7 +179,7 @@ def values_decode(
     place: NDArray[np.int64],
     values: NDArray[np.int32],
 ) -> int:
-    """Fill `values` with the next symbols of a stream; `states` [2] and `place` [3] (words, escapes, lane) go on between calls.
+    """`values_decode`, for one stream; 0, or what is wrong.
 
     Most values are the first symbol of their table: its frequency, `firsts`, is in few cache lines, and known sooner than what
     a search finds. Such a stream needs a word for one value in ten or twenty, which a branch predictor knows: no value waits
@@ -230,7 +229,64 @@ def values_decode(
     lane ^= n & 1
     states[lane], states[lane ^ 1] = now, other
     place[0], place[1], place[2] = at, escape, lane
-    return int(at)
+    return 0
+
+
+@jit(
+    types.int64(
+        _u16_in,
+        _u8_in,
+        _i64_rows,
+        _u16_in,
+        types.int64,
+        _u32_rows,
+        _u32_in,
+        _u16_in,
+        _u16_rows,
+        types.Array(types.uint64, 2, "C"),
+        types.Array(types.int64, 2, "C"),
+        _i32_out,
+    )
+)
+def values_decode(
+    words: NDArray[np.uint16],
+    escapes: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    index: NDArray[np.uint16],
+    each: int,
+    cdfs: NDArray[np.uint32],
+    firsts: NDArray[np.uint32],
+    sizes: NDArray[np.uint16],
+    buckets: NDArray[np.uint16],
+    states: NDArray[np.uint64],
+    places: NDArray[np.int64],
+    values: NDArray[np.int32],
+) -> int:
+    """Fill `values` with the next symbols of some streams; returns 0, or what is wrong.
+
+    Args:
+        words: of all streams, one after the other.
+        escapes: likewise.
+        starts: int64 [streams + 1, 2], where the words and the escapes of each begin, and where the last ones end.
+        index: tables of the symbols, those of the first stream first.
+        each: how many belong to each stream; the last has the rest.
+        cdfs: of the bank, as the three after it.
+        firsts: likewise.
+        sizes: likewise.
+        buckets: likewise.
+        states: uint64 [streams, 2], of both lanes; go on between calls.
+        places: int64 [streams, 3], words and escapes that are used, and the lane that is next; likewise.
+        values: int32 [n], output.
+    """
+    for stream in range(len(states)):
+        own = slice(stream * each, len(index) if stream == len(states) - 1 else (stream + 1) * each)
+        some_words = words[starts[stream, 0] : starts[stream + 1, 0]]
+        some_escapes = escapes[starts[stream, 1] : starts[stream + 1, 1]]
+        tables, state, place = index[own], states[stream], places[stream]
+        found = _values_of(some_words, some_escapes, tables, cdfs, firsts, sizes, buckets, state, place, values[own])
+        if found < 0:
+            return found
+    return 0
 
 
 @jit(types.int64(_u16_in, _u16_in, _u16_rows, _u8_rows, _u8_out))

@@ -6,7 +6,7 @@ a byte, low bits first, the top bit set in all bytes but the last (LEB128). |v| 
 
 The symbols are one rANS stream (see `batchcodec.entropy.rans`; the bytes are those of a bank whose rows are filled up with
 symbols of no width). A context model knows the table of a symbol only after it has seen earlier ones, so `Decoder.take`
-reads a stream piece by piece.
+reads a stream piece by piece; and one that knows the tables of many streams at once reads them side by side.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from batchcodec.errors import ModelError, PayloadError
 _LANES = 2
 _WORD = np.dtype("<u2")
 _BUCKETS = 1024
+
+Bytes = bytes | memoryview
 
 
 class Bank:
@@ -101,60 +103,70 @@ def encode(values: Integers, index: Integers, bank: Bank) -> tuple[bytes, bytes]
 
 
 class Decoder:
-    """Reads what `encode` wrote, piece by piece.
+    """Reads what `encode` wrote, piece by piece: one stream, or several of one bank side by side.
 
     Args:
-        words: the rANS words.
-        escapes: the escape bytes.
+        streams: of each its rANS words and its escape bytes.
         bank: the tables.
 
     Raises:
         PayloadError: the words cannot be the start of a stream.
     """
 
-    def __init__(self, words: bytes | memoryview, escapes: bytes | memoryview, bank: Bank) -> None:
-        if len(words) % 2:
-            raise PayloadError(f"rANS data: got {len(words)} bytes, expected an even number")
+    def __init__(self, streams: Sequence[tuple[Bytes, Bytes]], bank: Bank) -> None:
+        for words, _ in streams:
+            if len(words) % 2:
+                raise PayloadError(f"rANS data: got {len(words)} bytes, expected an even number")
         self._bank = bank
-        self._words = np.frombuffer(words, _WORD).astype(np.uint16)
-        self._escapes = np.frombuffer(escapes, np.uint8)
-        self._states = np.full(_LANES, 1 << 16, np.uint64)
-        self._place = np.zeros(3, np.int64)
-        self._n = len(words) // 2
-        self._lanes = 0  # not known yet
+        self._words = np.frombuffer(b"".join(words for words, _ in streams), _WORD).astype(np.uint16)
+        self._escapes = np.frombuffer(b"".join(escapes for _, escapes in streams), np.uint8)
+        sizes = np.array([(len(words) // 2, len(escapes)) for words, escapes in streams], np.int64)
+        self._starts = np.concatenate([np.zeros((1, 2), np.int64), sizes.cumsum(0)])
+        self._states = np.full((len(streams), _LANES), 1 << 16, np.uint64)
+        self._places = np.zeros((len(streams), 3), np.int64)
+        self._begun = False
 
-    def _start(self, n_values: int) -> None:
-        """The first states: two, or one if the whole stream is one symbol, which only its length tells."""
-        lanes = _LANES if n_values > 1 or self._n > 3 else 1
-        if self._n < 2 * lanes:
-            raise PayloadError(f"rANS data: {self._n} words, too few to start with")
-        for k in range(lanes):
-            self._states[k] = int(self._words[2 * k]) | int(self._words[2 * k + 1]) << 16
-            if self._states[k] < 1 << 16:
+    def _begin(self, n_values: list[int]) -> None:
+        """The first states of each stream: two, or one if it is one symbol as a whole, which only its length tells."""
+        for k, n in enumerate(n_values):
+            first, last = self._starts[k : k + 2, 0].tolist()
+            words = self._words[first:last]
+            lanes = _LANES if n > 1 or len(words) > 3 else 1
+            if len(words) < 2 * lanes:
+                raise PayloadError(f"rANS data: {len(words)} words, too few to start with")
+            states = words[0 : 2 * lanes : 2].astype(np.uint64) | words[1 : 2 * lanes : 2].astype(np.uint64) << np.uint64(16)
+            if states.min() < 1 << 16:
                 raise PayloadError("rANS data: a first state is too small")
-        self._place[0] = 2 * lanes
-        self._lanes = lanes
+            self._states[k, :lanes], self._places[k, 0] = states, 2 * lanes
+        self._begun = True
 
-    def take(self, index: Integers) -> NDArray[np.int32]:
-        """The next values, int32 [n], coded with the tables that `index` [n] names.
+    def take(self, index: Integers, each: int = 0) -> NDArray[np.int32]:
+        """The next values, int32 [n], coded with the tables that `index` [n] names, those of the first stream first.
+
+        Args:
+            index: the tables.
+            each: how many values each stream has to give; the last has the rest. Without meaning where there is but one.
 
         Raises:
-            PayloadError: the stream ends early, or an escape is malformed.
+            PayloadError: a stream ends early, or an escape is malformed.
             ModelError: an index is out of range.
         """
-        bank = self._bank
+        bank, last = self._bank, len(self._states) - 1
+        if not 0 <= each * last <= len(index):
+            raise ValueError(f"{each} values each of {last + 1} streams, and {len(index)} in all")
         as_it_is = index.ndim == 1 and index.dtype == np.uint16 and index.flags.carray  # the kernel checks it as it goes
         narrow = cast("NDArray[np.uint16]", index) if as_it_is else check_index(index, len(bank.sizes))
         values = np.empty(len(narrow), np.int32)
         if len(narrow):
             from batchcodec.entropy import _kernels  # numba is slow to load
 
-            if not self._lanes:
-                self._start(len(narrow))
-            elif self._lanes < _LANES:
+            if not self._begun:
+                self._begin([each] * last + [len(narrow) - each * last])
+            elif (self._starts[1:, 0] - self._starts[:-1, 0] < 2 * _LANES).any():
                 raise PayloadError("rANS data: they end after one symbol")
             tables = bank.cdfs, bank.firsts, bank.sizes, bank.buckets
-            found = _kernels.values_decode(self._words, self._escapes, narrow, *tables, self._states, self._place, values)
+            own = self._states, self._places, values
+            found = _kernels.values_decode(self._words, self._escapes, self._starts, narrow, each, *tables, *own)
             if found == _kernels.BAD_INDEX:
                 check_index(narrow, len(bank.sizes))
             if found < 0:
@@ -162,12 +174,12 @@ class Decoder:
         return values
 
     def finish(self) -> None:
-        """Check that the stream ends here.
+        """Check that the streams end here.
 
         Raises:
             PayloadError: words or escapes are left over, or a last state is wrong.
         """
         if (self._states != 1 << 16).any():
             raise PayloadError("rANS data: the last state is wrong")
-        if self._place[0] != self._n or self._place[1] != len(self._escapes):
+        if (self._places[:, :2] != np.diff(self._starts, axis=0)).any():
             raise PayloadError("rANS data: words or escapes are left over")

@@ -124,7 +124,7 @@ def _bank() -> values.Bank:
 
 
 def _unpacked(words: bytes, escapes: bytes, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    stream = values.Decoder(words, escapes, _bank())
+    stream = values.Decoder([(words, escapes)], _bank())
     numbers = stream.take(index)
     stream.finish()
     return numbers

@@ -39,12 +39,13 @@ NAMES = [
     "segments",
     "skipped",
     "store",
+    "streams",
     "uint16",
     "zstd_mixed",
 ]
 """Written out, so that a file that went missing is noticed."""
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "v1" / "expected.json").read_text(encoding="utf-8"))
-NOT_FOR_REFERENCE = ("balle2017", "bits", "comcnn", "hyperprior", "jpeg", "learned", "png_mosaic")
+NOT_FOR_REFERENCE = ("balle2017", "bits", "comcnn", "hyperprior", "jpeg", "learned", "png_mosaic", "streams")
 FOR_REFERENCE = [name for name in NAMES if name not in NOT_FOR_REFERENCE]
 
 
@@ -84,16 +85,17 @@ def test_the_reference_reader_reads_it(name: str) -> None:
         assert hashlib.sha256(pixels.tobytes()).hexdigest() == fields["sha256"]
 
 
-def test_the_reference_of_hyperprior_reads_it() -> None:
+@pytest.mark.parametrize(("name", "channels"), [("hyperprior", {1, 3, 4}), ("streams", {3})])
+def test_the_reference_of_hyperprior_reads_it(name: str, channels: set[int]) -> None:
     """In integers, without torch."""
-    want = EXPECTED["hyperprior.cpack"]["items"]
+    want = EXPECTED[f"{name}.cpack"]["items"]
 
     def restore(record: CodecRecord) -> Codec:
         return ReferenceHyperprior.restore(record.config, record.model)
 
-    with Archive(GOLDEN / "v1" / "hyperprior.cpack", restore) as archive:
+    with Archive(GOLDEN / "v1" / f"{name}.cpack", restore) as archive:
         assert len({record.model for record in archive.codecs.values()}) == 2
-        assert {item.pixels.shape[2] for item in archive} == {1, 3, 4}
+        assert {item.pixels.shape[2] for item in archive} == channels
         assert [hashlib.sha256(item.pixels.tobytes()).hexdigest() for item in archive] == [fields["sha256"] for fields in want]
 
 

@@ -55,7 +55,7 @@ def sample(seed: int, n: int, sizes: Sequence[int] = (2, 9, 100), wild: float = 
 
 def decode(words: bytes, escapes: bytes, index: np.ndarray, bank: Bank, cuts: Sequence[int] = ()) -> np.ndarray:
     """All values, read in pieces that end at `cuts`."""
-    decoder = Decoder(words, escapes, bank)
+    decoder = Decoder([(words, escapes)], bank)
     pieces = [decoder.take(index[a:b]) for a, b in pairwise([0, *sorted(cuts), len(index)])]
     decoder.finish()
     return np.concatenate(pieces)
@@ -83,13 +83,50 @@ def test_round_trip_pieces_and_reference(case: Stream, data: st.DataObject) -> N
     assert np.array_equal(decode(words, escapes, index, bank, range(len(index))), values)  # one by one
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 40))
+@settings(deadline=None, max_examples=100)
+def test_streams_side_by_side(seed: int, n_streams: int, pieces: list[int], rest: int) -> None:
+    """Each has as many values of each piece as the others, but for the last."""
+    rng = np.random.default_rng(seed)
+    rows = make_rows(rng, (2, 9, 100), 1)
+    bank, lengths = Bank(rows), np.array([sum(pieces)] * (n_streams - 1) + [sum(pieces) + rest])
+    index = [rng.integers(0, 3, n).astype(np.uint16) for n in lengths]
+    values = [make_values(rng, np.array([2, 9, 100])[some], 0.1) for some in index]
+    decoder, cuts = Decoder([encode(*pair, bank) for pair in zip(values, index, strict=True)], bank), np.cumsum([0, *pieces])
+    for k, (first, last) in enumerate(pairwise(cuts)):
+        wanted = [slice(first, last)] * (n_streams - 1) + [slice(first, last + rest if k == len(pieces) - 1 else last)]
+        taken = decoder.take(np.concatenate([some[at] for some, at in zip(index, wanted, strict=True)]), each=last - first)
+        assert np.array_equal(taken, np.concatenate([some[at] for some, at in zip(values, wanted, strict=True)]))
+    decoder.finish()
+
+
+def test_one_of_several_streams_is_damaged() -> None:
+    values, index, rows = sample(0, 40)
+    bank = Bank(rows)
+    words, escapes = encode(values, index, bank)
+    twice = np.concatenate([index, index])
+    for bad in ((words[:-2], escapes), (words, escapes[:-1])):
+        for streams in ([(words, escapes), bad], [bad, (words, escapes)]):
+            with pytest.raises(PayloadError):
+                Decoder(streams, bank).take(twice, each=40)
+    for bad in ((words + b"\0\0", escapes), (words, escapes + b"\0")):
+        for streams in ([(words, escapes), bad], [bad, (words, escapes)]):
+            decoder = Decoder(streams, bank)
+            assert np.array_equal(decoder.take(twice, each=40), [*values, *values])
+            with pytest.raises(PayloadError):
+                decoder.finish()
+    for each in (-1, 81):
+        with pytest.raises(ValueError, match="values each of 2 streams"):
+            Decoder([(words, escapes)] * 2, bank).take(twice, each=each)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 9999, 10000])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_lengths_and_dtypes(n: int, dtype: type) -> None:
     values, index, rows = sample(n, n)
     bank = Bank([row.astype(dtype) for row in rows])
     words, escapes = encode(values.astype(dtype), index.astype(dtype), bank)
-    decoder = Decoder(memoryview(words), memoryview(escapes), bank)
+    decoder = Decoder([(memoryview(words), memoryview(escapes))], bank)
     back = decoder.take(index.astype(dtype))
     decoder.finish()
     assert back.dtype == np.int32
@@ -295,7 +332,7 @@ def test_any_bytes(words: bytes, escapes: bytes, case: Stream) -> None:
 def test_a_decoder_that_failed_stays_harmless(words: bytes, escapes: bytes, case: Stream, step: int) -> None:
     _, index, rows = case
     try:
-        decoder = Decoder(words, escapes, Bank(rows))
+        decoder = Decoder([(words, escapes)], Bank(rows))
     except PayloadError:
         return
     for start in range(0, 3 * len(index), step):
@@ -359,7 +396,7 @@ def test_finish_finds_what_is_left() -> None:
     assert escapes
 
     def rest(words: bytes, escapes: bytes, n: int) -> Decoder:
-        decoder = Decoder(words, escapes, bank)
+        decoder = Decoder([(words, escapes)], bank)
         assert np.array_equal(decoder.take(index[:n]), values[:n])
         return decoder
 
@@ -372,8 +409,8 @@ def test_finish_finds_what_is_left() -> None:
         with pytest.raises(PayloadError):
             rest(words, escapes, n).finish()
     with pytest.raises(PayloadError, match="end early"):  # halved, 0x12345 is too small, and no word is left to fill it up
-        Decoder((0x12345).to_bytes(4, "little"), b"", ESCAPE_BANK).take(ZERO)
-    decoder = Decoder((0x22345).to_bytes(4, "little"), b"", ESCAPE_BANK)
+        Decoder([((0x12345).to_bytes(4, "little"), b"")], ESCAPE_BANK).take(ZERO)
+    decoder = Decoder([((0x22345).to_bytes(4, "little"), b"")], ESCAPE_BANK)
     assert decoder.take(ZERO).tolist() == [0]
     with pytest.raises(PayloadError, match="last state"):
         decoder.finish()
@@ -381,7 +418,7 @@ def test_finish_finds_what_is_left() -> None:
 
 def test_an_empty_stream() -> None:
     assert encode(ZERO[:0], ZERO[:0], ESCAPE_BANK) == (b"", b"")
-    decoder = Decoder(b"", b"", ESCAPE_BANK)
+    decoder = Decoder([(b"", b"")], ESCAPE_BANK)
     assert decoder.take(ZERO[:0]).tolist() == []
     decoder.finish()
     for words, escapes in ((b"\0\0", b""), (b"", b"\0"), (ESCAPE_WORDS, b"")):
@@ -390,13 +427,13 @@ def test_an_empty_stream() -> None:
 
 def test_starts_that_cannot_be() -> None:
     with pytest.raises(PayloadError, match="even"):
-        Decoder(b"\0\0\0", b"", ESCAPE_BANK)
+        Decoder([(b"\0\0\0", b"")], ESCAPE_BANK)
     for words in (b"", b"\0\0", b"\xff\xff\0\0", ESCAPE_WORDS[:2]):
         with pytest.raises(PayloadError):
-            Decoder(words, b"", ESCAPE_BANK).take(ZERO)
+            Decoder([(words, b"")], ESCAPE_BANK).take(ZERO)
     for words in (ESCAPE_WORDS, ESCAPE_WORDS + b"\xff\xff\0\0"):  # one state where two are due, a second that is too small
         with pytest.raises(PayloadError):
-            Decoder(words, b"\0\0", ESCAPE_BANK).take(np.zeros(2, int))
+            Decoder([(words, b"\0\0")], ESCAPE_BANK).take(np.zeros(2, int))
 
 
 def test_a_stream_of_one_value_ends_there() -> None:
@@ -457,9 +494,9 @@ def test_bad_streams() -> None:
         with pytest.raises(ModelError):
             encode(ZERO, index, bank)
         with pytest.raises(ModelError):
-            Decoder(bytes(4), b"", bank).take(index)
+            Decoder([(bytes(4), b"")], bank).take(index)
     with pytest.raises(ModelError, match=r"lie in 0\.\.2"):  # what is of the right type is checked as it goes
-        Decoder(encode(np.zeros(3, int), np.array([0, 1, 0]), bank)[0], b"", bank).take(np.array([0, 1, 2], np.uint16))
+        Decoder([(encode(np.zeros(3, int), np.array([0, 1, 0]), bank)[0], b"")], bank).take(np.array([0, 1, 2], np.uint16))
     for index in (np.zeros(1), np.zeros((1, 1), int)):
         with pytest.raises(ValueError, match="expected"):
-            Decoder(bytes(4), b"", bank).take(index)
+            Decoder([(bytes(4), b"")], bank).take(index)

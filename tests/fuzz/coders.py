@@ -86,7 +86,7 @@ def read_values(data: bytes) -> None:
     bank = values.Bank(list(freqs))
 
     def decoded(step: int) -> np.ndarray:
-        stream = values.Decoder(words, escapes, bank)
+        stream = values.Decoder([(words, escapes)], bank)
         parts = [stream.take(index[at : at + step]) for at in range(0, len(index), step)]
         stream.finish()
         return np.concatenate([*parts, np.zeros(0, np.int32)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.balle.codec import Balle2017Codec
 from batchcodec.learned.comcnn.codec import ComcnnCodec
+from batchcodec.learned.hyperprior import payloads
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
@@ -301,7 +303,16 @@ def _hyperprior_payloads() -> Iterable[bytes]:
     for i, (n, height, width) in enumerate(((1, 1, 1), (2, 9, 20), (3, 17, 8), (1, 33, 33))):
         images = pictures(n, height, width, 1)
         for quality in (20, 90):
-            yield bytes([i]) + HyperpriorCodec(model=perturbed("least"), quality=quality, effort=1).encode(images)
+            coded = HyperpriorCodec(model=perturbed("least"), quality=quality, effort=1)
+            yield bytes([i]) + coded.encode(images)
+            if n > 1:
+                yield bytes([i]) + _in_streams(coded, images)
+
+
+def _in_streams(codec: HyperpriorCodec, images: Pixels) -> bytes:
+    """The payload with a stream for each image."""
+    with mock.patch.object(payloads, "write", partial(payloads.write, each=1)):
+        return codec.encode(images)
 
 
 HYPERPRIOR = Target("hyperprior_payload", read_hyperprior, _hyperprior_payloads, (CodecError,), max_length=1024)

@@ -194,42 +194,61 @@ def bits(path: Path) -> None:
         write(path, groups, small=small_autoencoder())
 
 
-def hyperprior(path: Path) -> None:
-    """`hyperprior-1`: a model for gray and one for RGB, planes, qualities that differ, integers beyond their tables."""
+def small_hyperprior(channels: int, **sizes: Any) -> bytes:
+    """The linear start, and noise on all weights, so that each layer decides pixels."""
     import torch
 
     from batchcodec.learned.hyperprior.architecture import Architecture
     from batchcodec.learned.hyperprior.model import exact_layers
     from batchcodec.learned.hyperprior.trainer import Settings, Trainer
 
-    def model(channels: int, **sizes: Any) -> bytes:
-        """The linear start, and noise on all weights, so that each layer decides pixels."""
-        arch = Architecture(
-            channels=channels, blocks=1, fine_width=4, fine_blocks=1, hyper=2, hyper_width=4, context_width=4, **sizes
-        )
-        images = [picture(i, 24, 24, channels) for i in range(12)]
-        trainer = Trainer(images, Settings(crop=24), arch=arch, encoder={"width": 4, "blocks": 0, "fine_width": 4})
-        with torch.no_grad():
-            for name, layer in exact_layers(trainer.average.decoder):
-                layer.weight.add_(
-                    torch.randn_like(layer.weight) * (0.01 if name == "linear" else layer.weight[0].numel() ** -0.5)
-                )
-                layer.bias.add_(torch.randn_like(layer.bias) * 0.2)
-        return trainer.release()
+    arch = Architecture(
+        channels=channels, blocks=1, fine_width=4, fine_blocks=1, hyper=2, hyper_width=4, context_width=4, **sizes
+    )
+    images = [picture(i, 24, 24, channels) for i in range(12)]
+    trainer = Trainer(images, Settings(crop=24), arch=arch, encoder={"width": 4, "blocks": 0, "fine_width": 4})
+    with torch.no_grad():
+        for name, layer in exact_layers(trainer.average.decoder):
+            layer.weight.add_(torch.randn_like(layer.weight) * (0.01 if name == "linear" else layer.weight[0].numel() ** -0.5))
+            layer.bias.add_(torch.randn_like(layer.bias) * 0.2)
+    return trainer.release()
 
-    def items(first: int, *images: np.ndarray) -> list[tuple[int, Item]]:
-        return [(first + i, Item(f"{first + i:02}.png", image)) for i, image in enumerate(images)]
 
+def numbered(first: int, *images: np.ndarray) -> list[tuple[int, Item]]:
+    return [(first + i, Item(f"{first + i:02}.png", image)) for i, image in enumerate(images)]
+
+
+def hyperprior(path: Path) -> None:
+    """`hyperprior-1`: a model for gray and one for RGB, planes, qualities that differ, integers beyond their tables."""
     noise = np.random.default_rng(9).integers(0, 256, (17, 30, 3), dtype=np.uint8)
     groups = [
-        ("hyperprior-1:quality=90,effort=1@rgb", items(0, picture(0, 17, 30, 3), noise, picture(1, 17, 30, 3))),
-        ("hyperprior-1:quality=50,effort=3@rgb", items(3, picture(2, 16, 24, 3), picture(3, 16, 24, 3), noise[:16, :24])),
-        ("hyperprior-1:quality=20,effort=5,tune=mse@gray", items(6, picture(4, 33, 9), picture(5, 33, 9))),
-        ("hyperprior-1:quality=100,effort=2@gray", items(8, picture(6, 8, 11, 4), picture(7, 8, 11, 4))),
-        ("hyperprior-1:quality=1,effort=1@gray", items(10, picture(8, 1, 1))),
+        ("hyperprior-1:quality=90,effort=1@rgb", numbered(0, picture(0, 17, 30, 3), noise, picture(1, 17, 30, 3))),
+        ("hyperprior-1:quality=50,effort=3@rgb", numbered(3, picture(2, 16, 24, 3), picture(3, 16, 24, 3), noise[:16, :24])),
+        ("hyperprior-1:quality=20,effort=5,tune=mse@gray", numbered(6, picture(4, 33, 9), picture(5, 33, 9))),
+        ("hyperprior-1:quality=100,effort=2@gray", numbered(8, picture(6, 8, 11, 4), picture(7, 8, 11, 4))),
+        ("hyperprior-1:quality=1,effort=1@gray", numbered(10, picture(8, 1, 1))),
     ]
-    rgb, gray = model(3, slices=(2, 4, 6), width=5, anchors=4), model(1, slices=(3, 5), width=0, stride=16, anchors=2)
+    rgb, gray = (
+        small_hyperprior(3, slices=(2, 4, 6), width=5, anchors=4),
+        small_hyperprior(1, slices=(3, 5), width=0, stride=16, anchors=2),
+    )
     write(path, groups, rgb=rgb, gray=gray)
+
+
+def streams(path: Path) -> None:
+    """`hyperprior-1` in streams: of one plane, of as many as divide a group and as do not, with planes of an image apart."""
+    from batchcodec.learned.hyperprior import payloads
+
+    groups: list[tuple[str, Sequence[tuple[int, Item]]]] = [
+        ("hyperprior-1:quality=90,effort=1@rgb", numbered(0, *(picture(i, 17, 30, 3) for i in range(4)))),
+        ("hyperprior-1:quality=50,effort=3@rgb", numbered(4, *(picture(i, 16, 24, 3) for i in range(5)))),
+        ("hyperprior-1:quality=20,effort=1,tune=mse@gray", numbered(9, *(picture(i, 9, 33, 3) for i in range(3)))),
+    ]
+    sizes = iter((2, 3, 2))
+    plain = payloads.write
+    rgb, gray = small_hyperprior(3, slices=(2, 4), width=5, anchors=4), small_hyperprior(1, slices=(3, 5), width=0, anchors=2)
+    with mock.patch.object(payloads, "write", lambda *parts: plain(*parts, each=next(sizes))):
+        write(path, groups, rgb=rgb, gray=gray)
 
 
 def balle2017(path: Path) -> None:
@@ -359,6 +378,7 @@ ALL = {
     "learned": learned,
     "bits": bits,
     "hyperprior": hyperprior,
+    "streams": streams,
     "balle2017": balle2017,
     "comcnn": comcnn,
     "segments": segments,

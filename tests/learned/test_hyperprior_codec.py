@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import batchcodec
 from batchcodec import PackOptions
 from batchcodec.archive import digest
-from batchcodec.errors import ModelError, OptionError, UnsupportedImageError
+from batchcodec.entropy import leb128
+from batchcodec.errors import ModelError, OptionError, PayloadError, UnsupportedImageError
 from batchcodec.learned import shipped
 from batchcodec.learned.hyperprior import coding, effort, payloads, quantising
 from batchcodec.learned.hyperprior.architecture import Architecture
@@ -238,6 +239,72 @@ def test_qualities_that_differ(blobs: dict[int, bytes], qualities: list[int], ch
             single = payloads.write(model, chosen[[i]], integers.z[[i]], passes)
         assert np.array_equal(alone.decode(single, GroupSpec(1, spec.image))[0], decoded[i])
         assert np.array_equal(codec.decode(payload, spec, [i])[0], decoded[i])
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("differ", [False, True])
+@given(data=st.data())
+@settings(deadline=None, max_examples=30)
+def test_streams(data: st.DataObject, differ: bool) -> None:
+    """However many images a stream has, all of them and each of them are those of one stream."""
+    n = data.draw(st.integers(2, 9))
+    images, model = waves(n, 10, 23, 1), LoadedModel(made(1))
+    codec, spec = HyperpriorCodec(model=made(1)), GroupSpec.of(images)
+    qualities = np.array(data.draw(st.lists(st.integers(1, 100), min_size=n, max_size=n)) if differ else [70] * n, np.uint8)
+    with inference():
+        integers = integers_of(model, images, qualities)
+        plain, streams = (
+            payloads.write(model, qualities, integers.z, integers.passes, each)
+            for each in (n, data.draw(st.integers(1, n - 1)))
+        )
+    expected = codec.decode(plain, spec)
+    assert np.array_equal(codec.decode(streams, spec), expected)
+    rows = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=5))
+    for payload in (plain, streams):
+        assert np.array_equal(codec.decode(payload, spec, rows), expected[rows])
+    with inference():
+        conditions, latents = payloads.read_latents(model, streams, n, 2, 3, rows)
+    assert np.array_equal(conditions.qualities, qualities[rows])
+    assert np.array_equal(latents, integers.latents[rows])
+
+
+def streams_of(payload: bytes) -> int:
+    """Images of a stream, 0 if there is but one."""
+    number, at = leb128.unpack(payload)
+    return 0 if payload[at] else number
+
+
+def test_streams_are_short_and_cost_little(blobs: dict[int, bytes]) -> None:
+    model, codec = LoadedModel(blobs[1]), HyperpriorCodec(model=blobs[1], quality=90, effort=1)
+    images = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 1), np.uint8)
+    payload = codec.encode(images)
+    assert streams_of(payload) == payloads.STREAM_POSITIONS // 64
+    with inference():
+        integers = integers_of(model, images, np.full(64, 90, np.uint8))
+        whole = payloads.write(model, np.full(64, 90, np.uint8), integers.z, integers.passes, 64)
+    assert len(whole) < len(payload) < 1.005 * len(whole)
+    assert streams_of(codec.encode(images[:16])) == 0
+    few = HyperpriorCodec(model=blobs[1], quality=1, effort=1).encode(np.full_like(images, 128))
+    assert 16 < streams_of(few) < 64, "few bytes in each image: longer streams"
+    assert len(few) / 64 * streams_of(few) == pytest.approx(payloads.STREAM_BYTES, rel=0.2)
+    assert streams_of(codec.encode(images[:4].reshape(2, 128, 64, 1).repeat(4, 1).repeat(4, 2))) == 1, (
+        "large images: each its own"
+    )
+
+
+def test_one_image_reads_its_stream_alone(blobs: dict[int, bytes]) -> None:
+    """Damage in another stream is not noticed, as that is not looked at; the group as a whole is refused."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 1), np.uint8)
+    codec, spec = HyperpriorCodec(model=blobs[1], quality=90, effort=1), GroupSpec.of(images)
+    payload = codec.encode(images)
+    expected = codec.decode(payload, spec)
+    damaged = payload[:-1] + bytes([payload[-1] ^ 255])
+    assert np.array_equal(codec.decode(damaged, spec, [0, 31]), expected[[0, 31]])
+    for items in ([39], [0, 32], None):
+        with pytest.raises(PayloadError):
+            codec.decode(damaged, spec, items)
 
 
 def test_tune_psnr_gives_plain_images_more(blobs: dict[int, bytes]) -> None:

@@ -533,6 +533,11 @@ def payload_of(*, n_escapes: int | None = None, quality: int = 70, spread: int =
     return leb128.pack(len(escapes) if n_escapes is None else n_escapes) + bytes([quality, spread]) + escapes + words + more
 
 
+def streams_of(each: int, *, sizes: bytes = b"\0\x08\0\x08", quality: int = 70) -> bytes:
+    """Two streams that say all they can, of two images."""
+    return leb128.pack(each) + bytes([0, quality, 0]) + sizes + b"\0\0\1\0" * 4
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -554,6 +559,15 @@ def payload_of(*, n_escapes: int | None = None, quality: int = 70, spread: int =
         pytest.param(lambda: bytes(1000), id="zeros"),
         pytest.param(lambda: b"\0\x46", id="a quality alone"),
         pytest.param(lambda: b"\0\x46\0" + b"\0\0\1\0" * 2, id="states alone"),
+        pytest.param(lambda: streams_of(0), id="streams of no images"),
+        pytest.param(lambda: streams_of(2), id="a stream for all that says it is one of several"),
+        pytest.param(lambda: streams_of((1 << 35) - 1), id="streams of 2^35 images"),
+        pytest.param(lambda: streams_of(1, sizes=b""), id="streams without sizes"),
+        pytest.param(lambda: streams_of(1, sizes=leb128.pack((1 << 35) - 1) * 4), id="streams of 2^35 bytes"),
+        pytest.param(lambda: streams_of(1, sizes=b"\0\x08\0\x06"), id="a stream of too few words"),
+        pytest.param(lambda: streams_of(1, sizes=b"\0\x08\0\x0a"), id="streams of other bytes"),
+        pytest.param(lambda: streams_of(1, quality=0), id="streams of streams"),
+        pytest.param(lambda: streams_of(1), id="streams of states alone"),
     ],
 )
 def test_payload_bombs(bomb: Callable[[], bytes]) -> None:
@@ -580,7 +594,7 @@ def coded(chosen: Callable[[np.ndarray], np.ndarray], spread: int = 0, qualities
         def __init__(self, *_: object) -> None:
             pass
 
-        def take(self, tables: np.ndarray) -> np.ndarray:
+        def take(self, tables: np.ndarray, each: int) -> np.ndarray:
             taken = qualities if spread and not numbers else chosen(tables)
             numbers.append(np.asarray(taken, np.int64))
             index.append(tables)
@@ -635,7 +649,7 @@ def test_an_escape_that_is_no_int32(escape: list[int]) -> None:
     """z = 2^32 - 1 would be 2^31."""
     half = 1 << 15
     state = ((1 << 16) // half << 16) + (1 << 16) % half + half
-    stream = values.Decoder(state.to_bytes(4, "little") * 2, bytes([0, *escape]), values.Bank([np.array([half, half])]))
+    stream = values.Decoder([(state.to_bytes(4, "little") * 2, bytes([0, *escape]))], values.Bank([np.array([half, half])]))
     if escape[0] == 0xFD:
         assert stream.take(np.zeros(2, np.int64)).tolist() == [1, -(1 << 31) + 1]
     else:

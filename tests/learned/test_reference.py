@@ -191,6 +191,44 @@ def test_qualities_that_differ(n: int) -> None:
     assert (payload[at + 1] > 0) == (n > 1)
 
 
+@pytest.mark.parametrize(("n", "each"), [(2, 1), (5, 2), (6, 2), (9, 8)])
+@pytest.mark.parametrize("differ", [False, True])
+def test_streams(n: int, each: int, differ: bool) -> None:
+    """Read alike where they are sound, and refused alike where they are damaged."""
+    blob, images = perturbed("rgb"), pictures(n, 9, 12, 3)
+    payload, expected = streams(n, each, differ)
+    codec, reader, spec = HyperpriorCodec(model=blob), ReferenceHyperprior(model=blob), GroupSpec.of(images)
+    assert np.array_equal(reader.decode(payload, spec), expected)
+    assert np.array_equal(codec.decode(payload, spec), expected)
+    for items in ([n - 1], [0, n - 1, 0]):
+        assert np.array_equal(reader.decode(payload, spec, items), expected[items])
+    rng = np.random.default_rng(n)
+    damaged = [payload[:k] for k in range(0, len(payload), 7)] + [payload + b"\0"]
+    for at in [*range(16), *rng.integers(0, len(payload), 30)]:
+        flipped = bytearray(payload)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        damaged.append(bytes(flipped))
+    for other in damaged:
+        made, found = outcome(lambda p=other: codec.decode(p, spec)), outcome(lambda p=other: reader.decode(p, spec))
+        assert (made is None) == (found is None)
+        if made is not None and found is not None:
+            assert np.array_equal(found, made)
+
+
+def streams(n: int, each: int, differ: bool) -> tuple[bytes, Pixels]:
+    """A payload of streams of so many images each, and the pixels of the same in one stream."""
+    blob, images = perturbed("rgb"), pictures(n, 9, 12, 3)
+    qualities = np.random.default_rng(n).integers(1, 101, n) if differ else np.full(n, 60)
+    loaded = model.LoadedModel(blob)
+    with inference():
+        conditions = Conditions.of(loaded.decoder, qualities.astype(np.uint8))
+        y = quantising.analysed(loaded, images)
+        integers = quantising.quantised(loaded, conditions, y, quantising.hyper_analysed(loaded, y, conditions), None)
+        parts = qualities.astype(np.uint8), integers.z, integers.passes
+        payload, plain = (payloads.write(loaded, *parts, each=some) for some in (each, n))
+    return payload, HyperpriorCodec(model=blob).decode(plain, GroupSpec.of(images))
+
+
 def test_all_qualities() -> None:
     blob, reader = perturbed("rgb"), ReferenceHyperprior(model=perturbed("rgb"))
     loaded, every = model.LoadedModel(blob), np.arange(1, 101)

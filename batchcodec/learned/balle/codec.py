@@ -110,7 +110,7 @@ class Balle2017Codec(Codec):
         height, width = -(-spec.image.height // arch.stride), -(-spec.image.width // arch.stride)
         shape = (arch.latent, spec.n_items, height, width)
         _check_room(bank, len(body) - n_escapes, spec.n_items * height * width, spec)
-        stream = values.Decoder(body[n_escapes:], body[:n_escapes], bank)
+        stream = values.Decoder([(body[n_escapes:], body[:n_escapes])], bank)
         integers = stream.take(_index(bank, int(np.prod(shape)))).reshape(shape).transpose(1, 0, 2, 3)  # [N, M, h, w]
         stream.finish()
         if items is not None:

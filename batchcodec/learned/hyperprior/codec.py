@@ -5,8 +5,7 @@ See `network` for what it is, `docs/hyperprior-1.md` for every constant and roun
 Images are continued at their right and bottom edges to multiples of the stride. A model for one channel codes images of more
 channels as that many planes; otherwise the channels must be those of the model.
 
-Payload: LEB128 number of escape bytes; quality (1 byte, 1..100); table of the quality differences (1 byte, 0 if all images have
-that quality); the escape bytes; the rANS words. See `coding` for the order of what they code.
+See `payloads` for their bytes, and `coding` for the order of the integers that these code.
 """
 
 from __future__ import annotations
@@ -193,18 +192,16 @@ class HyperpriorCodec(Codec):
         n, stride = spec.n_items * per_image, model.arch.stride
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
         with self._decoding(), crew.working():
-            conditions, latents = payloads.read_latents(model, payload, n, height, width)
             rows = None if items is None else [i * per_image + c for i in items for c in range(per_image)]
-            planes = synthesised(model, latents, conditions, rows)
+            conditions, latents = payloads.read_latents(model, payload, n, height, width, rows)
+            planes = synthesised(model, latents, conditions)
         planes = planes[:, : spec.image.height, : spec.image.width]
         return _from_planes(planes, per_image)
 
 
-def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions, rows: Sequence[int] | None = None) -> Pixels:
-    """uint8 [n, h * stride, w * stride, C] of the latents int16 [N, h, w, M], all or some rows."""
+def synthesised(model: LoadedModel, latents: Latents, conditions: Conditions) -> Pixels:
+    """uint8 [N, h * stride, w * stride, C] of the latents int16 [N, h, w, M]."""
     stride, reach, plane = model.arch.stride, model.arch.reach, conditions.arrays[2]
-    if rows is not None:
-        latents, plane = latents[list(rows)], plane[list(rows)]
     n, height, width = latents.shape[:3]
     out = np.empty((n, height * stride, width * stride, model.arch.channels), np.uint8)
     strip = max(SHARE_LINES, STRIP_PIXELS // (width * stride**2))
