@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real data where BATCHCODEC_DATA names it, generated pictures, the command line, a tiny model."""
+"""Fixtures for all tests: real data where BATCHCODEC_DATA names it, generated pictures, the command line, models, a browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from browser.pages import browser, open_page  # noqa: F401  (fixtures: one browser for each process, so defined here alone)
 from helpers import CONSOLE_SCRIPT, Finished, RunCli, picture
 from PIL import Image
 from typer.testing import CliRunner

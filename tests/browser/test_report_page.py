@@ -12,7 +12,7 @@ from helpers import RunCli, picture
 from PIL import Image
 
 import batchcodec
-from browser.conftest import WIDTHS, OpenPage, contrast, overflow
+from browser.pages import WIDTHS, OpenPage, contrast, overflow
 
 HOSTILE = [
     "<script>window.hacked=1</script>.png",

@@ -14,7 +14,6 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
-from browser.conftest import browser, open_page  # noqa: F401  (fixtures)
 from helpers import picture
 from PIL import Image
 

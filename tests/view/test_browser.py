@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.conftest import WIDTHS, OpenPage, contrast, overflow
+from browser.pages import WIDTHS, OpenPage, contrast, overflow
 
 from .conftest import HOSTILE, Serve, Site, serving
 
