@@ -118,7 +118,7 @@ def patched(how: str, threads: int, way: str) -> None:
         device = "cuda" if how == "cuda" else "cpu"
 
         def engine(self: LoadedModel) -> Engine | LayerEngine:
-            return LayerEngine(self.decoder, device) if way == "layers" else Engine(self.decoder, int8=False)
+            return LayerEngine(self.decoder, device) if way == "layers" else Engine(self.decoder, as_bytes=False)
 
         LoadedModel.engine = property(engine)  # type: ignore[assignment]
 

@@ -3,16 +3,14 @@
     python benchmarks/roofline.py                 # profiles fast, balanced and small, gray 64x64 and Kodak
     python benchmarks/roofline.py --subject kodak-balanced
 
-First the peaks, in the same process: float32 products of 1024x1024 matrices, and products of bytes as the decoder uses them;
-and some layers computed in several ways.
-Then a group is decoded many times, with a clock around each product, each gathering of what a 3x3 kernel sees, and each loop
-that makes activations of sums. Where products are of 16 bits, a layer is one loop that does all of it; so are the layers of a
-pass of the entropy model, and the last ones with the pixels: they count as one layer, with all that the loop does. For each
-layer: multiplications per pixel that were carried out, the bytes that its product reads and writes for each of them, its speed
-beside both peaks, and its share of the whole.
+First the peaks, in the same process: float32 products of 1024x1024 matrices, and torch's products of bytes; and some layers
+computed in several ways.
+Then a group is decoded many times, with a clock around each layer: it is one loop with all that it does. The layers of a pass
+of the entropy model are one loop together, and so are the last layers with the pixels: they count as one layer. For each layer:
+multiplications per pixel that were carried out, the bytes that it reads and writes for each of them, its speed beside both
+peaks, and its share of the whole.
 
-"With its loops" is what a layer gets when gathering and activations are counted as its own time. The plain layers
-(`torch.nn.functional.conv2d` in float32, channels last), which compute the same numbers, stand beside.
+The plain layers (`torch.nn.functional.conv2d` in float32, channels last), which compute the same numbers, stand beside.
 
 Needs models in runs/speed (`throughput.py` makes them) and BATCHCODEC_DATA.
 """
@@ -36,7 +34,6 @@ from speed_sets import codec_of, images_of
 from torch.nn.functional import conv2d
 
 from batchcodec.entropy import values
-from batchcodec.learned import kernels as bytewise
 from batchcodec.learned import layers
 from batchcodec.learned.convolution import Convolution
 from batchcodec.learned.exact import ExactConv2d, numerics
@@ -44,6 +41,7 @@ from batchcodec.learned.hyperprior import coding, context_kernel, engine, kernel
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec, synthesised
 from batchcodec.learned.hyperprior.model import LoadedModel
 from batchcodec.learned.inference import batches
+from batchcodec.learned.products import BYTES
 from batchcodec.types import GroupSpec, Pixels
 
 QUALITIES = {"fashion-fast": 40, "fashion-balanced": 40, "fashion-small": 40, "kodak-fast": 55, "kodak-balanced": 55}
@@ -58,8 +56,6 @@ class Clock:
         self.seconds: dict[str, float] = defaultdict(float)
         self.work: dict[str, int] = defaultdict(int)
         self.moved: dict[str, int] = defaultdict(int)
-        self.layer = ""
-        """Whose loops run now."""
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with its seconds counted."""
@@ -67,10 +63,7 @@ class Clock:
         def timed(*args: Any, **kwargs: Any) -> Any:
             started = time.thread_time()
             result = function(*args, **kwargs)
-            spent = time.thread_time() - started
-            self.seconds[name] += spent
-            if name in ("gather", "loops"):
-                self.seconds[f"{name} of {self.layer}"] += spent
+            self.seconds[name] += time.thread_time() - started
             return result
 
         return timed
@@ -82,7 +75,7 @@ def layer_names(found: object) -> dict[int, str]:
 
     def visit(prefix: str, thing: object) -> None:
         if isinstance(thing, Convolution):
-            names[id(thing)] = names[id(thing.layer)] = prefix
+            names[id(thing.layer)] = prefix
         elif isinstance(thing, list | tuple):
             for i, part in enumerate(thing):
                 visit(f"{prefix}.{i}", part)
@@ -96,41 +89,20 @@ def layer_names(found: object) -> dict[int, str]:
 
 @contextlib.contextmanager
 def clocked(clock: Clock, names: dict[int, str]) -> Iterator[None]:
-    """With clocks around products and loops.
+    """With clocks around layers and what is between them.
 
     Args:
         clock: that counts.
-        names: of layers, by the identity of a `Convolution` or of its `layer`.
+        names: of layers, by the identity of `Convolution.layer`.
     """
 
     def named(layer: Any) -> str:
         return names[id(layer)]
 
-    def timed(product: Callable[..., Any]) -> Callable[..., Any]:
-        def run(self: Convolution, seen: Any, n_in: int) -> Any:
-            name = clock.layer = names[id(self)]
-            started = time.thread_time()
-            result = product(self, seen, n_in)
-            clock.seconds[name] += time.thread_time() - started
-            n_sums = int(np.prod(result.shape))
-            clock.work[name] += n_sums * seen.shape[1]
-            clock.moved[name] += seen.nbytes + 4 * n_sums
-            return result
-
-        return run
-
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(Convolution, "_product", timed(Convolution._product)))
         for place, kind, name in (
-            (bytewise, "gather", "columns"),
-            (bytewise, "loops", "activate"),
-            (bytewise, "loops", "add"),
-            (kernels, "parameters", "means"),
-            (kernels, "parameters", "tables"),
             (kernels, "latents", "place"),
-            (kernels, "latents", "neighbours"),
             (kernels, "latents", "featured"),
-            (kernels, "pixels", "pixels"),
             (values.Decoder, "entropy decoding", "take"),
         ):
             stack.enter_context(mock.patch.object(place, name, clock.around(kind, getattr(place, name))))
@@ -146,7 +118,7 @@ def passes(clock: Clock, predict: Callable[..., None]) -> Callable[..., None]:
 
     def run(known: Any, features: Any, column: int, at: Any, layers: Any, log_step: Any, n_hyper: int, *out: Any) -> None:
         own, mix, *rest = layers
-        second = mix[3] > known.shape[2]
+        second = mix[4] > known.shape[2]
         name = f"{out[0].shape[2]} channels, pass {1 + second}"
         started = time.thread_time()
         predict(known, features, column, at, layers, log_step, n_hyper, *out)
@@ -154,7 +126,7 @@ def passes(clock: Clock, predict: Callable[..., None]) -> Callable[..., None]:
         n_positions = len(known) * len(at)
         used = [own, mix, *rest] if second else [mix, *rest]
         clock.work[name] += n_positions * sum(n_in * n_out for *_, n_in, n_out in used)
-        seen = 2 * own[3] if second else 0
+        seen = 2 * own[4] if second else 0
         clock.moved[name] += n_positions * (known.shape[2] + seen) + sum(array.nbytes for array in out)
 
     return run
@@ -169,7 +141,7 @@ def whole(clock: Clock, loop: Callable[..., None], named: Callable[[Any], str]) 
         loop(x, height, width, kernel, layer, tile_bytes, out)
         name = named(layer)
         clock.seconds[name] += time.thread_time() - started
-        clock.work[name] += len(out) * layer[3] * kernel**2
+        clock.work[name] += len(out) * layer[4] * kernel**2
         clock.moved[name] += x.nbytes + n_touched * out.nbytes
 
     return run
@@ -184,7 +156,7 @@ def painting(clock: Clock, painted: Callable[..., None]) -> Callable[..., None]:
         painted(latents, detail, *sizes)
         name = "last layers, pixels"
         clock.seconds[name] += time.thread_time() - started
-        of_position = linear[3] * linear[4] + (side**2 * 9 * last[3] * last[4] if len(detail) else 0)
+        of_position = linear[4] * linear[5] + (side**2 * 9 * last[4] * last[5] if len(detail) else 0)
         clock.work[name] += n * n_lines * width * of_position
         clock.moved[name] += latents.nbytes + detail.nbytes + out.nbytes
 
@@ -227,7 +199,7 @@ def candidates() -> list[dict[str, Any]]:
         with torch.no_grad():
             layer.weight.copy_(layer.quantised()[0])
         layer.freeze(shift)
-        words, fast = (Convolution.of(layer, int8=int8) for int8 in (False, True))
+        words, fast = (Convolution.of(layer, as_bytes=as_bytes) for as_bytes in (False, True))
         x = np.random.default_rng(0).integers(-127, 128, (*shape, n_in)).astype(np.int8)
         floats = torch.from_numpy(x).float().permute(0, 3, 1, 2)
         weight, bias, padding = layer.weight.detach(), torch.zeros(n_out), kernel // 2
@@ -244,9 +216,10 @@ def candidates() -> list[dict[str, Any]]:
             "float32, contiguous": partial(conv2d, floats.contiguous(), weight, bias, padding=padding),
             "float32, channels last": partial(conv2d, last, weight, bias, padding=padding),
             "oneDNN's convolution of bytes": partial(internal, shifted, 1.0, 128, quantised, torch.ones(n_out), zeros, *tail),
-            "products of bytes": partial(fast.activations, x),
-            "products of 16 bits": partial(words.activations, x),
+            "ours, 16 bits": partial(words.activations, x),
         }
+        if BYTES:
+            ways["ours, bytes"] = partial(fast.activations, x)
         work = n_in * n_out * kernel**2 * shape[0] * shape[1] * shape[2]
         with numerics(), torch.no_grad():
             speeds = {name: work / best(way, 30) / 1e9 for name, way in ways.items()}
@@ -287,7 +260,6 @@ def measure(subject: str, images: Pixels, ceiling: dict[str, float]) -> dict[str
     total = sum(clock.seconds[layer] for layer in clock.work)
     for layer, work in sorted(clock.work.items(), key=lambda row: -row[1]):
         seconds = clock.seconds[layer]
-        loops = clock.seconds[f"gather of {layer}"] + clock.seconds[f"loops of {layer}"]
         rows.append(
             {
                 "layer": layer,
@@ -295,13 +267,12 @@ def measure(subject: str, images: Pixels, ceiling: dict[str, float]) -> dict[str
                 "mac_per_byte": work / clock.moved[layer],
                 "gmac_per_s": work / seconds / 1e9,
                 "of_float32_peak": work / seconds / 1e9 / ceiling["float32"],
-                "with_loops_of_float32_peak": work / (seconds + loops) / 1e9 / ceiling["float32"],
                 "of_bytes_peak": work / seconds / 1e9 / ceiling["bytes"],
                 "share": seconds / REPEATS / whole,
             }
         )
     macs = sum(clock.work.values())
-    stages = {"products": total, **{k: clock.seconds[k] for k in STAGES}}
+    stages = {"layers": total, **{k: clock.seconds[k] for k in STAGES}}
     shares = {stage: seconds / REPEATS / whole for stage, seconds in stages.items()}
     return {
         "subject": subject,
@@ -310,23 +281,23 @@ def measure(subject: str, images: Pixels, ceiling: dict[str, float]) -> dict[str
         "ns_per_pixel": whole / n_pixels * 1e9,
         "mac_per_pixel": macs / REPEATS / n_pixels,
         "of_float32_peak": macs / total / 1e9 / ceiling["float32"],
-        "main_with_loops": main_layers(clock, ceiling["float32"]),
+        "main_layers": main_layers(clock, ceiling["float32"]),
         "synthesis_times_faster_than_plain": plain / ours,
         "layers": rows,
         "shares": {**shares, "the rest": max(0.0, 1 - sum(shares.values()))},
     }
 
 
-STAGES = ("gather", "loops", "parameters", "latents", "pixels", "entropy decoding")
+STAGES = ("latents", "entropy decoding")
 
 
 def main_layers(clock: Clock, peak: float) -> float:
-    """Part of the float32 peak that the layers with most of the work get, gathering and loops counted."""
+    """Part of the float32 peak that the layers with most of the work get."""
     ranked = sorted(clock.work, key=lambda layer: -clock.work[layer])
     total, work, seconds = sum(clock.work.values()), 0, 0.0
     for layer in ranked:
         work += clock.work[layer]
-        seconds += clock.seconds[layer] + clock.seconds[f"gather of {layer}"] + clock.seconds[f"loops of {layer}"]
+        seconds += clock.seconds[layer]
         if work > 0.8 * total:
             break
     return work / seconds / 1e9 / peak
@@ -357,17 +328,15 @@ def main() -> None:
         print(
             f"\n{subject}: {run['us_per_image']:,.0f} us per image, {run['ns_per_pixel']:.1f} ns per pixel, "
             f"{run['mac_per_pixel']:,.0f} multiplications per pixel at {run['of_float32_peak']:.0%} of the float32 peak "
-            f"(main layers with their loops {run['main_with_loops']:.0%}); "
+            f"(main layers {run['main_layers']:.0%}); "
             f"synthesis {run['synthesis_times_faster_than_plain']:.1f} times as fast as the plain layers"
         )
         print("  " + ", ".join(f"{stage} {share:.0%}" for stage, share in run["shares"].items()))
-        print(
-            f"  {'layer':<22} {'MAC/px':>8} {'MAC/byte':>8} {'10^9/s':>7} {'float32':>8} {'+loops':>7} {'bytes':>6} {'time':>6}"
-        )
+        print(f"  {'layer':<22} {'MAC/px':>8} {'MAC/byte':>8} {'10^9/s':>7} {'float32':>8} {'bytes':>6} {'time':>6}")
         for row in run["layers"]:
             print(
                 f"  {row['layer']:<22} {row['mac_per_pixel']:8.1f} {row['mac_per_byte']:8.1f} {row['gmac_per_s']:7.0f} "
-                f"{row['of_float32_peak']:8.0%} {row['with_loops_of_float32_peak']:7.0%} {row['of_bytes_peak']:6.0%} "
+                f"{row['of_float32_peak']:8.0%} {row['of_bytes_peak']:6.0%} "
                 f"{row['share']:6.1%}"
             )
     write_json(args.json, peaks=ceiling, candidates=compared, runs=runs)

@@ -1,4 +1,4 @@
-"""Products of 16-bit integers, beside numpy's in 64 bits."""
+"""Products of 16-bit integers and of bytes, beside numpy's in 64 bits."""
 
 from __future__ import annotations
 
@@ -29,19 +29,26 @@ def expected(x: NDArray[np.int16], weight: NDArray[np.int8]) -> NDArray[np.int32
     return total.astype(np.int32)
 
 
-def found(x: NDArray[np.int16], weight: NDArray[np.int8]) -> NDArray[np.int32]:
+def found(x: NDArray[np.int16] | NDArray[np.int8], weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """By words, or for int8 [N, H, W, I] by bytes."""
     n, height, width, channels = x.shape
     n_out, kernel = len(weight), weight.shape[2]
+    kind, inputs = (np.int8, np.uint8) if x.dtype == np.int8 else (np.int16, np.int16)
+    wild = np.full(products.BEYOND, np.iinfo(inputs).max, inputs)
     if kernel == 1:
-        seen = np.concatenate([x.reshape(-1), np.array([32767], np.int16)])
+        seen = np.concatenate([(x.reshape(-1).astype(np.int16) + products.zero_of(wild)).astype(inputs), wild])
     else:
-        seen = np.full(n * (height + 2) * (width + 2) * channels + 1, 32767, np.int16)
+        seen = np.resize(wild, n * (height + 2) * (width + 2) * channels + products.BEYOND)
         products.with_border(x.reshape(-1), height, width, channels, 0, height, seen)
-        assert seen[-1] == 32767
+        assert np.array_equal(seen[-products.BEYOND :], wild)
     guard = np.full(n * height * width * n_out + products.ROOM + 5, 77, np.int32)
-    products.convolved(seen, height, width, channels, kernel, products.laid_out(weight), n_out, guard[:-5])
+    weights = products.laid_out(weight, kind), products.begins(weight, kind)
+    products.convolved(seen, height, width, channels, kernel, *weights, n_out, guard[:-5])
     assert (guard[-5:] == 77).all()
     return guard[: n * height * width * n_out].reshape(n, height, width, n_out)
+
+
+needs_bytes = pytest.mark.skipif(not products.BYTES, reason="no instruction for bytes")
 
 
 @settings(deadline=None, max_examples=200)
@@ -60,6 +67,8 @@ def test_convolutions(seed: int, n: int, height: int, width: int, n_in: int, n_o
     x = rng.integers(-reach, reach + 1, (n, height, width, n_in)).astype(np.int16)
     weight = rng.integers(-128, 128, (n_out, n_in, kernel, kernel)).astype(np.int8)
     assert np.array_equal(found(x, weight), expected(x, weight))
+    if products.BYTES and reach == 127:
+        assert np.array_equal(found(x.astype(np.int8), weight), expected(x, weight))
 
 
 def test_the_largest_numbers() -> None:
@@ -67,6 +76,15 @@ def test_the_largest_numbers() -> None:
     x = np.full((1, 3, 7, 64), -32768, np.int16)
     weight = np.full((24, 64, 3, 3), -128, np.int8)
     assert np.array_equal(found(x, weight), expected(x, weight))
+
+
+@needs_bytes
+@pytest.mark.parametrize("value", [-128, -127, 127])
+@pytest.mark.parametrize("factor", [-128, 127])
+def test_bytes_are_not_clipped_in_between(value: int, factor: int) -> None:
+    """As older instructions do, to 16 bits for the sum of two products."""
+    x, weight = np.full((1, 3, 7, 64), value, np.int8), np.full((24, 64, 3, 3), factor, np.int8)
+    assert np.array_equal(found(x, weight), expected(x.astype(np.int16), weight))
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16])
@@ -78,6 +96,10 @@ def test_some_lines_with_what_is_around_them(kind: type) -> None:
         out = np.empty((2, n_lines + 2, 7, 3), np.int16)
         products.with_border(x.reshape(-1), 6, 5, 3, first, n_lines, out.reshape(-1))
         assert np.array_equal(out, whole[:, first : first + n_lines + 2])
+        if kind is np.int8:
+            shifted = np.empty(out.shape, np.uint8)
+            products.with_border(x.reshape(-1), 6, 5, 3, first, n_lines, shifted.reshape(-1))
+            assert np.array_equal(shifted, out + products.ZERO)
 
 
 INSIDE = """

@@ -24,7 +24,6 @@ from batchcodec.learned.exact import ACT_LIMIT
 from batchcodec.learned.hyperprior import kernels
 from batchcodec.learned.hyperprior.architecture import FINE_STRIDE, HYPER_STRIDE
 from batchcodec.learned.hyperprior.network import INPUT_SCALE, Encoder, Residual
-from batchcodec.learned.timing import side_by_side
 from batchcodec.types import Pixels
 
 Activations = NDArray[np.int8]
@@ -47,12 +46,12 @@ class ByteEncoder:
         encoder: the networks in float32.
         offset: gray level that zero stands for.
         planes: some values of the quality plane, [n, 1, 1, 1].
-        int8: whether bytes are multiplied as such, or as integers of 16 bits; what comes out is the same.
+        as_bytes: whether bytes are multiplied as such, where the processor can; what comes out is the same.
     """
 
-    def __init__(self, encoder: Encoder, offset: float, planes: Tensor, *, int8: bool = False) -> None:
+    def __init__(self, encoder: Encoder, offset: float, planes: Tensor, *, as_bytes: bool = True) -> None:
         arch, parts = encoder.arch, list(encoder.nonlinear)
-        self.int8 = int8
+        self._as_bytes = as_bytes
         self._stride, self._offset = arch.stride, offset
         self._linear = _in_words(encoder.linear, offset)
         largest = _largest(encoder, offset, planes)
@@ -81,16 +80,24 @@ class ByteEncoder:
 
         seen, half, quarter = (cast(nn.Conv2d, part) for part in list(encoder.hyper)[::2])
         half_step, quarter_step = step(half), step(quarter)
-        self._hyper_first = self._laid_out(seen.weight, _bias(seen), LATENT_STEP / INPUT_SCALE, half_step)
+        self._hyper_first = self._laid_out(seen.weight, _bias(seen), LATENT_STEP / INPUT_SCALE, half_step, wide=True)
         self._hyper_half = self._laid_out(_as_pointwise(half.weight), _bias(half), half_step, quarter_step)
         self._hyper_last = self._laid_out(_as_pointwise(quarter.weight), _bias(quarter), quarter_step, 1.0)
 
-    def _laid_out(self, weight: Tensor, bias: Tensor, step_in: float, step_out: float) -> Convolution:
-        """A layer from activations in steps of `step_in` to sums that, scaled, are in steps of `step_out`."""
+    def _laid_out(self, weight: Tensor, bias: Tensor, step_in: float, step_out: float, *, wide: bool = False) -> Convolution:
+        """A layer from activations in steps of `step_in` to sums that, scaled, are in steps of `step_out`.
+
+        Args:
+            weight: float32 [O, I, k, k].
+            bias: float32 [O].
+            step_in: of the inputs.
+            step_out: of the outputs.
+            wide: whether inputs need more than a byte.
+        """
         values = weight.detach().numpy().astype(np.float64)
         unit = np.maximum(np.abs(values).max((1, 2, 3)), 1e-30) / ACT_LIMIT
         integers = np.round(values / unit[:, None, None, None]).astype(np.int8)
-        return Convolution(integers, unit * (step_in / step_out), bias.numpy() / step_out, int8=self.int8)
+        return Convolution(integers, unit * (step_in / step_out), bias.numpy() / step_out, as_bytes=self._as_bytes and not wide)
 
     def _residual(self, block: Residual, step: float, step_inside: float) -> tuple[Convolution, Convolution]:
         a, b = block.a, block.b
@@ -138,12 +145,6 @@ class ByteEncoder:
         return torch.from_numpy(z).permute(0, 3, 1, 2)
 
 
-def seconds(encoder: ByteEncoder, channels: int) -> float:
-    """What the made-up pictures take an encoder, on each of some threads side by side."""
-    images = pictures(channels)
-    return side_by_side(lambda: encoder.analysis(images))
-
-
 def _add(block: tuple[Convolution, Convolution], x: Activations) -> None:
     """A residual block, in place."""
     block[1].add_to(x, block[0].activations(x))
@@ -156,7 +157,7 @@ def _in_words(linear: nn.Conv2d, offset: float) -> Convolution:
     unit = np.maximum(1e-30, np.maximum(sizes.max((1, 2, 3)) / MAX_WORD, sizes.sum((1, 2, 3)) * (255 / MAX_SUM)))
     integers = np.round(values / unit[:, None, None, None]).astype(np.int16)
     bias = _bias(linear).numpy() - offset * values.sum((1, 2, 3))
-    return Convolution(integers, unit, bias, int8=False)
+    return Convolution(integers, unit, bias, as_bytes=False)
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

@@ -2,7 +2,7 @@
 
 What is different, and what it gains:
 
-- Activations are bytes, and so are the products (`batchcodec.learned.convolution`).
+- Activations are bytes, and products are of integers (`batchcodec.learned.convolution`).
 - A whole group goes through a layer before the next, tile by tile: bytes are few enough to stay in the caches.
 - Rounding, clamping, shuffling pixels and joining features are one loop each (`kernels`), not five passes over memory.
 - In the second pass of a slice, a 3x3 kernel over features that are zero but where the first pass was, in a checkerboard,
@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcodec.learned.convolution import TILE_BYTES, Convolution, int8_pays, pixel_shuffled, shuffled
+from batchcodec.learned.convolution import TILE_BYTES, Convolution, pixel_shuffled, shuffled
 from batchcodec.learned.crew import share
 from batchcodec.learned.exact import GRID_BITS, ExactConv2d, ExactResidual
 from batchcodec.learned.hyperprior import context_kernel, kernels, pixel_kernel
@@ -61,18 +61,18 @@ class Engine:
 
     Args:
         decoder: with frozen weights.
-        int8: whether bytes are multiplied as such; by default where that is exact.
+        as_bytes: whether bytes are multiplied as such, where the processor can; what comes out is the same.
     """
 
-    def __init__(self, decoder: Decoder, *, int8: bool | None = None) -> None:
+    def __init__(self, decoder: Decoder, *, as_bytes: bool = True) -> None:
         self.arch = decoder.arch
-        self.int8 = int8_pays() if int8 is None else int8
+        self._as_bytes = as_bytes
         self._offset = float(decoder.offset)
         self._hyper_in = self._layer(decoder.hyper_in, shuffle=2)
         self._hyper_mid = self._layer(decoder.hyper_mid, shuffle=2)
         self._hyper_out = self._layer(decoder.hyper_out)
-        self._slices = [_SliceLayers(cast(Slice, part), self.int8) for part in decoder.slices]
-        self._linear = Convolution.of(decoder.linear, 2.0**PIXEL_BITS, order=_blocks(self.arch), int8=self.int8)
+        self._slices = [_SliceLayers(cast(Slice, part), as_bytes) for part in decoder.slices]
+        self._linear = Convolution.of(decoder.linear, 2.0**PIXEL_BITS, order=_blocks(self.arch), as_bytes=as_bytes)
         if self.arch.width:
             self._first = self._layer(decoder.first)
             self._coarse = [self._residual(block) for block in decoder.coarse]
@@ -82,7 +82,7 @@ class Engine:
 
     def _layer(self, layer: ExactConv2d, gain: float = _GRID, *, shuffle: int = 1) -> Convolution:
         order = pixel_shuffled(layer.out_channels, shuffle) if shuffle > 1 else None
-        return Convolution.of(layer, gain, order=order, int8=self.int8)
+        return Convolution.of(layer, gain, order=order, as_bytes=self._as_bytes)
 
     def _residual(self, block: object) -> tuple[Convolution, Convolution]:
         pair = cast(ExactResidual, block)
@@ -142,38 +142,12 @@ class Engine:
         """
         arch = self.arch
         detail = self._detail(latents, plane) if arch.width else _NO_DETAIL
-        if self.int8:
-            self._painted_by_bytes(latents, detail, out, first)
-            return
         n, height, width, _ = latents.shape
         n_lines, side = out.shape[1] // arch.stride, arch.stride // FINE_STRIDE
         layers = (self._last if arch.width else self._linear).layer, self._linear.layer
         flat = latents.reshape(-1), detail.reshape(-1)
         sizes = n, height, width, side, arch.channels, first, n_lines
         pixel_kernel.painted(*flat, *sizes, *layers, self._offset, TILE_BYTES, out.reshape(-1))
-
-    def _painted_by_bytes(self, latents: Latents, detail: Activations, out: NDArray[np.uint8], first: int) -> None:
-        """`pixel_kernel.painted`, by products of bytes."""
-        arch, linear = self.arch, self._linear
-        block, side = FINE_STRIDE**2 * arch.channels, arch.stride // FINE_STRIDE
-        n, height, width, _ = latents.shape
-        line = width * side**2 * block
-        if arch.width:
-            scale, bias, tiles = self._last.scale, self._last.bias, self._last.sums(detail, side)
-        else:
-            scale = bias = np.zeros(side * block, np.float32)
-            nothing = np.zeros(n * height * line, np.int32)
-            tiles = iter([(nothing, slice(0, len(nothing)))])
-        made = out if out.shape[1] == height * arch.stride else np.empty((n, height * arch.stride, *out.shape[2:]), np.uint8)
-        lines, flat = latents.reshape(-1, *latents.shape[2:]), made.reshape(-1)
-        for sums, at in tiles:  # both parts of some lines, while they are in the caches
-            start, stop = at.start // line, at.stop // line
-            of_linear = [part for part, _ in linear.sums(lines[None, start:stop])]
-            whole = of_linear[0] if len(of_linear) == 1 else np.concatenate(of_linear)
-            parts = sums, scale, bias, whole, linear.scale, linear.bias
-            kernels.pixels(*parts, side, self._offset, out.shape[2], arch.channels, flat[start * line : stop * line])
-        if made is not out:
-            out[...] = made[:, first * arch.stride : first * arch.stride + out.shape[1]]
 
     def _detail(self, latents: Latents, plane: Activations) -> Activations:
         """What the last layer works on, int8 [N, h * stride / 4, w * stride / 4, B]."""
@@ -192,19 +166,20 @@ class Engine:
 class _SliceLayers:
     """The layers of a slice of the context model."""
 
-    def __init__(self, part: Slice, int8: bool) -> None:
-        self._int8 = int8
+    def __init__(self, part: Slice, as_bytes: bool) -> None:
         if part.before is not None:
-            self._before = Convolution.of(part.before, _GRID, int8=int8)
-        self._own = Convolution.of(part.here, _GRID, taps=_CROSS, int8=int8)
+            self._before = Convolution.of(part.before, _GRID, as_bytes=as_bytes)
+        self._own = Convolution.of(part.here, _GRID, taps=_CROSS, as_bytes=as_bytes)
         self.n_known = part.mix.in_channels - part.here.out_channels
         # in the first pass there is nothing of its own to see
-        self._mix = [Convolution.of(part.mix, _GRID, inputs=inputs, int8=int8) for inputs in (slice(self.n_known), slice(None))]
-        self._hidden = Convolution.of(part.hidden, _GRID, int8=int8)
+        self._mix = [
+            Convolution.of(part.mix, _GRID, inputs=inputs, as_bytes=as_bytes) for inputs in (slice(self.n_known), slice(None))
+        ]
+        self._hidden = Convolution.of(part.hidden, _GRID, as_bytes=as_bytes)
         n_out = part.out.out_channels // 2
         gain, order = np.repeat([MEAN_GAIN, float(SCALE_STEPS)], n_out), np.arange(2 * n_out)
         self._middle, self._spread = (
-            Convolution.of(part.out, gain, order=some, int8=int8) for some in (order[:n_out], order[n_out:])
+            Convolution.of(part.out, gain, order=some, as_bytes=as_bytes) for some in (order[:n_out], order[n_out:])
         )
 
     def know(self, shared: Activations, features: Latents, out: Activations, images: slice, lines: slice) -> None:
@@ -251,24 +226,9 @@ class _SliceLayers:
             places: which of the positions.
         """
         means, tables, log = mean[images, places], index[images, places], log_step[images]
-        mix = self._mix[own is not None]
-        if not self._int8:
-            features, column = own or (_NOTHING, 0)
-            layers = self._own.layer, mix.layer, self._hidden.layer, self._middle.layer, self._spread.layer
-            context_kernel.predict(known[images], features[images], column, at[places], layers, log, n_hyper, means, tables)
-            return
-        x = known[images].take(at[places], 1)
-        if own:
-            seen = np.empty((*x.shape[:2], self._own.n_in), np.int16)
-            kernels.neighbours(own[0][images], own[1], at[places], seen)
-            told = self._own.activations(seen[None])
-            x = np.concatenate([x, told[0]], 2)
-        x = self._hidden.activations(mix.activations(x[None]))
-        for sums, part in self._middle.sums(x):
-            kernels.means(sums, self._middle.scale, self._middle.bias, means.reshape(-1)[part])
-        for sums, part in self._spread.sums(x):
-            first, to = part.start // self._spread.n_out, tables.reshape(-1)[part]
-            kernels.tables(sums, self._spread.scale, self._spread.bias, first, means.shape[1], log, n_hyper, to)
+        mix, (features, column) = self._mix[own is not None], own or (_NOTHING, 0)
+        layers = self._own.layer, mix.layer, self._hidden.layer, self._middle.layer, self._spread.layer
+        context_kernel.predict(known[images], features[images], column, at[places], layers, log, n_hyper, means, tables)
 
 
 def _share(n_images: int, n_lines: int, width: int, work: Callable[[slice, slice], None]) -> None:

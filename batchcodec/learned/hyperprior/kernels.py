@@ -28,6 +28,7 @@ from batchcodec.learned.hyperprior.network import (
     SCALE_STEPS,
 )
 from batchcodec.learned.kernels import f32_in, i32_in
+from batchcodec.learned.products import ZERO, Seen
 
 # Constants have the types that the loops compute in: numba would widen everything to 64 bits.
 _MAGIC = np.float32(3 << 22)
@@ -62,41 +63,50 @@ _u8_in = types.Array(types.uint8, 1, "C", readonly=True)
 _u8_out = types.Array(types.uint8, 1, "C")
 
 
-def _eight(_: Any, x: Any, a: Any, out: Any, b: Any) -> Any:
-    """Eight values of a flat array of bytes or int16 to one of int16, as one vector: numba makes none of so few."""
+def _some(n: int) -> Callable[..., None]:
+    """N values of a flat array to another, as one vector: of bytes or int16 to int16, of bytes to inputs of uint8.
 
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        def pointer(place: int) -> ir.Value:
-            kind, array, at = signature.args[place], args[place], args[place + 1]
-            start = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
-            return builder.bitcast(start, ir.VectorType(ir.IntType(kind.dtype.bitwidth), 8).as_pointer())
+    numba makes none of so few.
+    """
 
-        values = builder.load(pointer(0), align=1)
-        if signature.args[0].dtype.bitwidth < 16:
-            values = builder.sext(values, ir.VectorType(ir.IntType(16), 8))
-        builder.store(values, pointer(2), align=2)
-        return context.get_dummy_value()
+    @intrinsic
+    def move(_: Any, x: Any, a: Any, out: Any, b: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            def pointer(place: int) -> ir.Value:
+                kind, array, at = signature.args[place], args[place], args[place + 1]
+                start = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+                return builder.bitcast(start, ir.VectorType(ir.IntType(kind.dtype.bitwidth), n).as_pointer())
 
-    return types.void(x, types.uint64, out, types.uint64), generate
+            values, (given, wanted) = builder.load(pointer(0), align=1), (signature.args[place].dtype for place in (0, 2))
+            if given.bitwidth < wanted.bitwidth:
+                values = builder.sext(values, ir.VectorType(ir.IntType(wanted.bitwidth), n))
+            elif wanted.signed < given.signed:
+                values = builder.add(values, ir.Constant(values.type, [ZERO] * n))
+            builder.store(values, pointer(2), align=1)
+            return context.get_dummy_value()
+
+        return types.void(x, types.uint64, out, types.uint64), generate
+
+    return move
 
 
-_copy_eight: Callable[..., None] = intrinsic(_eight)
+_move_eight, _move_one = _some(8), _some(1)
 
 
 @njit(inline="always")
-def copy(x: NDArray[Any], at: int, out: NDArray[np.int16], to: int, n: int) -> None:
-    """Some values of a flat array of bytes or int16 to another; the last eight overlap those before.
+def copy(x: NDArray[Any], at: int, out: Seen, to: int, n: int) -> None:
+    """Some values of a flat array to another, as `_some` has them; the last eight overlap those before.
 
     Places that may be negative would be looked at one by one, and a loop over so few has more rest than vectors.
     """
     a, b, size, eight = _At(at), _At(to), _At(n), _At(8)
     if n < 8:
         for c in range(size):
-            out[b + c] = x[a + c]
+            _move_one(x, a + c, out, b + c)
         return
     for c in range(_At(0), size - _At(7), eight):
-        _copy_eight(x, a + c, out, b + c)
-    _copy_eight(x, a + size - eight, out, b + size - eight)
+        _move_eight(x, a + c, out, b + c)
+    _move_eight(x, a + size - eight, out, b + size - eight)
 
 
 @jit(types.void(i32_in, f32_in, f32_in, types.Array(types.int16, 1, "C")))
@@ -229,11 +239,22 @@ def neighbours_of(
     image: int,
     column: int,
     position: int,
-    out: NDArray[np.int16],
+    out: Seen,
     to: int,
     n: int,
 ) -> None:
-    """`neighbours`, for one position of an image and n channels; from flat features of a shape to a place in a flat array."""
+    """What a position of the second pass sees of the first: the features above, left, right and below, 0 beyond the edge.
+
+    Args:
+        flat: features, int16 of a shape [N, h, w, K], flat.
+        shape: that one.
+        image: which of the images.
+        column: the first of the channels.
+        position: place among the h * w.
+        out: int16 [4 * n] from the place `to` on, output.
+        to: that place.
+        n: channels.
+    """
     _, height, width, depth = shape
     y, x = position // width, position % width
     for side in range(4):
@@ -244,24 +265,6 @@ def neighbours_of(
             for c in range(_At(n)):
                 out[_At(to) + c] = 0
         to += n
-
-
-@jit(types.void(_i16_4d_in, types.int64, _i64_1d, _i16_3d))
-def neighbours(features: NDArray[np.int16], column: int, positions: NDArray[np.int64], out: NDArray[np.int16]) -> None:
-    """What a position of the second pass sees of the first: the features above, left, right and below, 0 beyond the edge.
-
-    Args:
-        features: int16 [N, h, w, K].
-        column: the first channel of the slice.
-        positions: int64 [n], places among the h * w.
-        out: int16 [N, n, 4 * C], output.
-    """
-    channels = out.shape[2] // 4
-    flat, seen, to = features.reshape(-1), out.reshape(-1), 0
-    for n in range(len(out)):
-        for i in range(len(positions)):
-            neighbours_of(flat, features.shape, n, column, positions[i], seen, to, channels)
-            to += 4 * channels
 
 
 @jit(

@@ -19,15 +19,13 @@ from batchcodec.entropy import gaussian
 from batchcodec.entropy.values import Bank
 from batchcodec.errors import InexactMachineError, ModelError
 from batchcodec.learned import model_file
-from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import ACCUMULATOR, MAX_SHIFT, MAX_WEIGHT, MIN_SHIFT, ExactConv2d
-from batchcodec.learned.hyperprior import byte_encoder, coding, probe
+from batchcodec.learned.hyperprior import coding, probe
 from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.byte_encoder import ByteEncoder
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import MAX_STEP, Decoder, Encoder
-from batchcodec.learned.timing import fastest
 
 CODEC_ID = "hyperprior-1"
 MAX_HYPER_SYMBOLS = 256
@@ -183,12 +181,9 @@ class LoadedModel:
 
     @cached_property
     def byte_encoder(self) -> ByteEncoder:
-        """The encoder as it runs on a processor, in the way that is faster on this one."""
+        """The encoder as it runs on a processor."""
         decoder = self.decoder
-        planes = decoder.steps_at(torch.arange(0.0, 100.0, 33.0))[1]
-        ways = [True, False] if int8_pays() else [False]
-        encoders = [ByteEncoder(self.encoder, float(decoder.offset), planes, int8=int8) for int8 in ways]
-        return fastest(encoders, lambda encoder: byte_encoder.seconds(encoder, self.arch.channels))
+        return ByteEncoder(self.encoder, float(decoder.offset), decoder.steps_at(torch.arange(0.0, 100.0, 33.0))[1])
 
     @cached_property
     def device_encoder(self) -> Encoder:

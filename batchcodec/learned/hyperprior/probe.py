@@ -16,21 +16,16 @@ import xxhash
 from torch import Tensor
 
 from batchcodec.errors import InexactMachineError
-from batchcodec.learned import crew
-from batchcodec.learned.convolution import int8_pays
 from batchcodec.learned.exact import numerics
 from batchcodec.learned.hyperprior import coding
-from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE, Architecture
+from batchcodec.learned.hyperprior.architecture import Architecture
 from batchcodec.learned.hyperprior.engine import Engine
 from batchcodec.learned.hyperprior.layer_engine import LayerEngine
 from batchcodec.learned.hyperprior.network import Decoder
-from batchcodec.learned.timing import fastest, side_by_side
 
 SIDE = 5
 """Latents of the probe are SIDE x SIDE: odd, with inner and outer positions, and hyper-latents of 2 x 2."""
 QUALITIES = (1, 60)
-TRIED, TRIED_SIDE = 4, 16
-"""How fast an engine is, so many images of so many latents in a row and a column say."""
 
 
 def numbers(count: int, reach: int, seed: int) -> npt.NDArray[np.int64]:
@@ -93,37 +88,13 @@ def run_engine(engine: Engine | LayerEngine, decoder: Decoder) -> int:
 
 
 def checked(decoder: Decoder, expected: int) -> Engine:
-    """The fastest engine that computes what the hash in the model file says.
-
-    Large layers are faster as products of bytes where the processor has instructions for these; small ones may be faster as
-    whole loops of 16 bits, which hold no lock. So both are tried, unless bytes are hopeless.
+    """An engine that computes what the hash in the model file says.
 
     Raises:
-        InexactMachineError: this machine, or its libraries, compute other numbers whichever way.
+        InexactMachineError: this machine, or its libraries, compute other numbers.
     """
-    found, sound = 0, []
-    for int8 in [True, False] if int8_pays() else [False]:
-        engine = Engine(decoder, int8=int8)
-        found = run_engine(engine, decoder)
-        if found == expected:
-            sound.append(engine)
-    if not sound:
+    engine = Engine(decoder)
+    found = run_engine(engine, decoder)
+    if found != expected:
         raise InexactMachineError(found, expected)
-    return fastest(sound, lambda engine: seconds(engine, decoder))
-
-
-def seconds(engine: Engine, decoder: Decoder) -> float:
-    """What some latents take an engine, on each of some threads side by side."""
-    shape = (TRIED, TRIED_SIDE // HYPER_STRIDE, TRIED_SIDE // HYPER_STRIDE, engine.arch.hyper)
-    conditions = coding.Conditions.of(decoder, np.full(TRIED, QUALITIES[1], np.uint8))
-    side = TRIED_SIDE * engine.arch.stride
-
-    def nothing(i: int, at: npt.NDArray[Any], mean: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-        return np.zeros(mean.shape, np.int32)
-
-    def decode() -> None:
-        with numerics(), torch.no_grad(), crew.working():
-            latents = engine.walk(np.zeros(shape, np.int64), conditions, TRIED_SIDE, TRIED_SIDE, nothing)
-            engine.pixels(latents, conditions.arrays[2], np.empty((TRIED, side, side, engine.arch.channels), np.uint8))
-
-    return side_by_side(decode)
+    return engine
