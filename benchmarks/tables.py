@@ -139,25 +139,23 @@ def roofline(name: str = "roofline") -> str:
     rows = []
     for run in content["runs"]:
         share = run["shares"]
-        loops = share["loops"] + share["parameters"] + share["latents"] + share["pixels"]
         rows.append(
             [
                 run["subject"].replace("-", ", "),
                 f"{run['us_per_image']:,.0f}",
                 f"{run['mac_per_pixel']:,.0f}",
                 f"{run['of_float32_peak']:.0%}",
-                f"{run['main_with_loops']:.0%}",
+                f"{run['main_layers']:.0%}",
                 f"{run['synthesis_times_faster_than_plain']:.1f}",
-                f"{share['products']:.0%}",
-                f"{share['gather']:.0%}",
-                f"{loops:.0%}",
+                f"{share['layers']:.0%}",
+                f"{share['latents']:.0%}",
                 f"{share['entropy decoding']:.0%}",
             ]
         )
     head = ["images, profile", "us per image", "multiplications per pixel", "float32", "main layers", "times plain"]
     peaks = content["peaks"]
     said = f"Peaks: {peaks['float32']:.0f} (float32) and {peaks['bytes']:.0f} (bytes) x 10^9 multiplications per second."
-    return f"{said}\n\n{table([*head, 'products', 'gathering', 'loops', 'entropy decoding'], rows)}"
+    return f"{said}\n\n{table([*head, 'layers', 'latents', 'entropy decoding'], rows)}"
 
 
 def ways(run: str = "roofline") -> str:

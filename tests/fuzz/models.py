@@ -17,7 +17,6 @@ from batchcodec.learned import model_file
 from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.balle.codec import Balle2017Codec
 from batchcodec.learned.comcnn.codec import ComcnnCodec
-from batchcodec.learned.hyperprior import payloads
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
@@ -311,6 +310,8 @@ def _hyperprior_payloads() -> Iterable[bytes]:
 
 def _in_streams(codec: HyperpriorCodec, images: Pixels) -> bytes:
     """The payload with a stream for each image."""
+    from batchcodec.learned.hyperprior import payloads  # not while imports are instrumented: numba compiles no such code
+
     with mock.patch.object(payloads, "write", partial(payloads.write, each=1)):
         return codec.encode(images)
 
