@@ -25,9 +25,9 @@ from batchcodec.learned.hyperprior.network import HYPER_LIMIT
 Qualities = npt.NDArray[np.uint8]
 
 STREAM_POSITIONS = 1024
-"""Positions of latents in a stream, at least: 16 images of 64x64. Fewer would take as long, as cores are worth less then."""
+"""Positions of latents in a stream, at least: 16 images of 64x64, which take a millisecond or two."""
 STREAM_BYTES = 2048
-"""About what a stream takes, at least: what it costs, 8 bytes or 9, shall be little beside it."""
+"""About what a stream takes, at least: what it costs, some 8 bytes, shall be little beside it."""
 SEVERAL = 0
 """In place of a quality: a payload of several streams."""
 
