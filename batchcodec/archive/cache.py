@@ -1,4 +1,4 @@
-"""Decoded groups that stay in memory, the one used longest ago dropped first; and which groups were asked for lately.
+"""Decoded groups that stay in memory, the one used longest ago dropped first; and what was asked for lately of others.
 
 All methods may be called from several threads. A group that several threads ask for is decoded by one of them.
 """
@@ -7,9 +7,25 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from batchcodec.types import Pixels
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A group that was not decoded as a whole.
+
+    Attributes:
+        n_bytes: of its pixels.
+        next_place: after the last that was asked for.
+        seconds: that its parts took.
+    """
+
+    n_bytes: int = 0
+    next_place: int = -1
+    seconds: float = 0.0
 
 
 class GroupCache:
@@ -32,7 +48,7 @@ class GroupCache:
         """In the child: what is kept stays, what other threads were doing will not be done."""
         self._lock = threading.Lock()
         self._decoding: dict[int, threading.Event] = {}
-        self._seen: OrderedDict[int, int] = OrderedDict()
+        self._seen: OrderedDict[int, _Seen] = OrderedDict()
         self._seen_bytes = 0
         self.n_bytes = sum(pixels.nbytes for pixels in self._kept.values())
 
@@ -75,17 +91,30 @@ class GroupCache:
         while self.n_bytes > self.limit and len(self._kept) > 1:
             self.n_bytes -= self._kept.popitem(last=False)[1].nbytes
 
-    def again(self, group: int, n_bytes: int) -> bool:
-        """Whether a group was asked for so lately that it would still be kept, had it been; it now was.
+    def worth_all(self, group: int, places: Sequence[int], n_bytes: int, seconds: float) -> bool:
+        """Whether all of a group had better be decoded, not some of it: it is read in order, or parts took as long by now.
+
+        Only what was asked for so lately counts that it would still be kept, had it been. Who reads at random never pays more
+        than twice what it would have cost to know what comes.
 
         Args:
             group: its number.
+            places: what is asked for of it.
             n_bytes: of its pixels.
+            seconds: about what all of it takes.
         """
         with self._lock:
-            known = self._seen.pop(group, None)
-            self._seen_bytes += n_bytes - (known or 0)
-            self._seen[group] = n_bytes
+            seen = self._seen.pop(group, None) or _Seen()
+            in_order, seen.next_place = seen.next_place == min(places), max(places) + 1
+            self._seen_bytes += n_bytes - seen.n_bytes
+            seen.n_bytes = n_bytes
+            self._seen[group] = seen
             while self._seen_bytes > self.limit and len(self._seen) > 1:
-                self._seen_bytes -= self._seen.popitem(last=False)[1]
-            return known is not None
+                self._seen_bytes -= self._seen.popitem(last=False)[1].n_bytes
+            return in_order or seen.seconds >= seconds
+
+    def spent(self, group: int, seconds: float) -> None:
+        """Some of a group was decoded, which took so long."""
+        with self._lock:
+            if group in self._seen:
+                self._seen[group].seconds += seconds

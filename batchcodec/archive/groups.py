@@ -6,13 +6,15 @@ or machine does to pixels it does to all groups alike; so a part is decoded only
 such images here before, and that group had its digest. `strict` always decodes whole groups.
 
 A part is decoded where that saves work: of a codec that can (`Codec.partial`), at most half of the items, and of a group that
-was not asked for lately. Else the group is decoded whole, and kept.
+is neither read in order nor was asked for so often lately that the parts took as long as all of it. Else the group is decoded
+whole, and kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -59,7 +61,7 @@ class Groups:
         self.rounded: set[int] = set()
         self.cache = GroupCache(cache_bytes)
         self._decoders: dict[int, Codec] = {}
-        self._proven: set[tuple[int, ImageSpec]] = set()
+        self._proven: dict[tuple[int, ImageSpec], float] = {}  # seconds for an image, by codec and kind of image
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -125,9 +127,14 @@ class Groups:
         if kept is None:
             with self._placing(group):
                 stored = self._stored(group)
-                again = self.cache.again(group, stored.head.spec.n_bytes)
-                if not again and self._may_decode_part(stored, len(places)):
-                    return self._decoded(group, stored, places)
+                if self._may_decode_part(stored, len(places)):
+                    spec = stored.head.spec
+                    seconds = spec.n_items * self._proven[stored.head.codec_ref, spec.image]
+                    if not self.cache.worth_all(group, places, spec.n_bytes, seconds):
+                        started = time.perf_counter()
+                        pixels = self._decoded(group, stored, places)
+                        self.cache.spent(group, time.perf_counter() - started)
+                        return pixels
                 kept = self.cache.load(group, lambda: self._decoded(group, stored, None))
         return kept[list(places)]
 
@@ -163,6 +170,7 @@ class Groups:
 
     def _decoded(self, group: int, stored: _Stored, places: Sequence[int] | None) -> Pixels:
         head, path = stored.head, self._blocks.path
+        started = time.perf_counter()
         if places is None:
             shape, pixels = head.spec.shape, stored.codec.decode(stored.payload, head.spec)
         else:
@@ -178,6 +186,7 @@ class Groups:
             exact = self.records[0][head.codec_ref].exact
             if not digest.check(pixels, head.digest, head.sketch, exact=exact, where=f"{path}: group {group}"):
                 self.rounded.add(group)
-            self._proven.add((head.codec_ref, head.spec.image))
+            kind, seconds = (head.codec_ref, head.spec.image), (time.perf_counter() - started) / head.spec.n_items
+            self._proven[kind] = min(seconds, self._proven.get(kind, seconds))  # the first one may load or compile something
             pixels.flags.writeable = False
         return pixels

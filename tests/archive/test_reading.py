@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from batchcodec.archive import items as items_module
 from batchcodec.archive import writer
+from batchcodec.archive.cache import GroupCache
 from batchcodec.archive.reader import Archive
 from batchcodec.archive.wire import BlockType, CodecRecord
 from batchcodec.codec import Codec
@@ -189,12 +190,41 @@ def test_a_part_is_decoded_once_a_whole_group_proved_the_codec(path: Path) -> No
         archive[6]
         archive.read([9, 9])
         assert watching.asked[1:] == [[2], [1]]
+        archive[7]
         archive[5]
-        archive[6]
-        assert watching.asked[3:] == [None]  # again the same group, so whole, and kept
+        assert watching.asked[3:] == [None]  # in order, so whole, and kept
         archive.read([12, 13, 15])
         assert watching.asked[4:] == [None]  # more than half
         assert same(archive, items(16))
+
+
+def test_a_group_is_decoded_as_a_whole_once_its_parts_took_as_long() -> None:
+    cache = GroupCache(100)
+    for seconds in (0.4, 0.5, 0.2):
+        assert not cache.worth_all(3, [5], 40, 1.0)
+        cache.spent(3, seconds)
+    assert cache.worth_all(3, [5], 40, 1.0)
+    assert not cache.worth_all(4, [5, 2], 40, 1.0)  # another one
+    assert not cache.worth_all(4, [5], 40, 1.0)  # not after 5
+    assert cache.worth_all(4, [8, 6], 40, 1.0)
+    assert not cache.worth_all(5, [0], 40, 1.0)  # now 3 would no longer be kept
+    assert not cache.worth_all(3, [6], 40, 1.0)
+    cache.spent(9, 1.0)  # of one that is forgotten
+
+
+def test_reading_at_random_keeps_what_pays(path: Path) -> None:
+    """However long the parts take: sooner or later all of the only group is kept."""
+    path.write_bytes(packed(items(32), group_items=16))
+    watching = Watching()
+    with Archive(path, watching) as archive:
+        archive[0]
+        for _ in range(1000):
+            for index in (20, 18, 30):
+                assert np.array_equal(archive[index].pixels, image(index))
+            if None in watching.asked[1:]:
+                break
+    assert watching.asked[-1] is None
+    assert watching.asked.count(None) == 2
 
 
 @pytest.mark.parametrize(("strict", "partial"), [(True, True), (False, False)])
