@@ -124,11 +124,11 @@ class Decoder:
         self._starts = np.concatenate([np.zeros((1, 2), np.int64), sizes.cumsum(0)])
         self._states = np.full((len(streams), _LANES), 1 << 16, np.uint64)
         self._places = np.zeros((len(streams), 3), np.int64)
-        self._begun = False
+        self._taken = np.zeros(len(streams), np.int64)
 
-    def _begin(self, n_values: list[int]) -> None:
+    def _begin(self) -> None:
         """The first states of each stream: two, or one if it is one symbol as a whole, which only its length tells."""
-        for k, n in enumerate(n_values):
+        for k, n in enumerate(self._taken.tolist()):
             first, last = self._starts[k : k + 2, 0].tolist()
             words = self._words[first:last]
             lanes = _LANES if n > 1 or len(words) > 3 else 1
@@ -138,7 +138,6 @@ class Decoder:
             if states.min() < 1 << 16:
                 raise PayloadError("rANS data: a first state is too small")
             self._states[k, :lanes], self._places[k, 0] = states, 2 * lanes
-        self._begun = True
 
     def take(self, index: Integers, each: int = 0) -> NDArray[np.int32]:
         """The next values, int32 [n], coded with the tables that `index` [n] names, those of the first stream first.
@@ -160,9 +159,12 @@ class Decoder:
         if len(narrow):
             from batchcodec.entropy import _kernels  # numba is slow to load
 
-            if not self._begun:
-                self._begin([each] * last + [len(narrow) - each * last])
-            elif (self._starts[1:, 0] - self._starts[:-1, 0] < 2 * _LANES).any():
+            first = not self._taken.any()
+            self._taken[:last] += each
+            self._taken[last] += len(narrow) - each * last
+            if first:
+                self._begin()
+            elif (np.diff(self._starts[:, 0]) < 2 * _LANES).any():
                 raise PayloadError("rANS data: they end after one symbol")
             tables = bank.cdfs, bank.firsts, bank.sizes, bank.buckets
             own = self._states, self._places, values
@@ -181,5 +183,8 @@ class Decoder:
         """
         if (self._states != 1 << 16).any():
             raise PayloadError("rANS data: the last state is wrong")
+        n_words = np.diff(self._starts[:, 0])
+        if ((self._taken == 1) & (n_words >= 2 * _LANES)).any():
+            raise PayloadError("rANS data: two states for one symbol")
         if (self._places[:, :2] != np.diff(self._starts, axis=0)).any():
             raise PayloadError("rANS data: words or escapes are left over")

@@ -100,6 +100,20 @@ def test_streams_side_by_side(seed: int, n_streams: int, pieces: list[int], rest
     decoder.finish()
 
 
+def test_one_value_has_one_state() -> None:
+    """A second one beside it would be eight bytes for what four say."""
+    values, index, rows = sample(0, 1)
+    bank = Bank(rows)
+    words, escapes = encode(values, index, bank)
+    assert len(words) in (4, 6)
+    longer = words[:4] + (1 << 16).to_bytes(4, "little") + words[4:]
+    for streams in ([(longer, escapes)], [(words, escapes), (longer, escapes)]):
+        decoder = Decoder(streams, bank)
+        assert np.array_equal(decoder.take(np.repeat(index, len(streams)), each=1), np.repeat(values, len(streams)))
+        with pytest.raises(PayloadError, match="two states"):
+            decoder.finish()
+
+
 def test_one_of_several_streams_is_damaged() -> None:
     values, index, rows = sample(0, 40)
     bank = Bank(rows)
