@@ -176,15 +176,21 @@ def test_tables_of_the_model() -> None:
         assert payload != HyperpriorCodec(model=perturbed("rgb"), quality=quality, effort=1).encode(images)
 
 
-@pytest.mark.parametrize("n", [1, 2, 50])
-def test_qualities_that_differ(n: int) -> None:
-    blob, images = perturbed("rgb"), pictures(n, 13, 9, 3)
-    loaded, qualities = model.LoadedModel(blob), np.random.default_rng(n).integers(1, 101, n).astype(np.uint8)
+def coded(blob: bytes, images: Pixels, qualities: np.ndarray, each: int | None = None) -> bytes:
+    """The payload of images of these qualities, in streams of so many."""
+    loaded = model.LoadedModel(blob)
     with inference():
         conditions = Conditions.of(loaded.decoder, qualities)
         y = quantising.analysed(loaded, images)
         integers = quantising.quantised(loaded, conditions, y, quantising.hyper_analysed(loaded, y, conditions), None)
-        payload = payloads.write(loaded, qualities, integers.z, integers.passes)
+        return payloads.write(loaded, qualities, integers.z, integers.passes, each)
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_qualities_that_differ(n: int) -> None:
+    blob, images = perturbed("rgb"), pictures(n, 13, 9, 3)
+    qualities = np.random.default_rng(n).integers(1, 101, n).astype(np.uint8)
+    payload = coded(blob, images, qualities)
     expected = HyperpriorCodec(model=blob).decode(payload, GroupSpec.of(images))
     assert np.array_equal(decode_payload(payload, blob, GroupSpec.of(images)), expected)
     _, at = reference.leb128(iter(payload))
@@ -218,14 +224,8 @@ def test_streams(n: int, each: int, differ: bool) -> None:
 def streams(n: int, each: int, differ: bool) -> tuple[bytes, Pixels]:
     """A payload of streams of so many images each, and the pixels of the same in one stream."""
     blob, images = perturbed("rgb"), pictures(n, 9, 12, 3)
-    qualities = np.random.default_rng(n).integers(1, 101, n) if differ else np.full(n, 60)
-    loaded = model.LoadedModel(blob)
-    with inference():
-        conditions = Conditions.of(loaded.decoder, qualities.astype(np.uint8))
-        y = quantising.analysed(loaded, images)
-        integers = quantising.quantised(loaded, conditions, y, quantising.hyper_analysed(loaded, y, conditions), None)
-        parts = qualities.astype(np.uint8), integers.z, integers.passes
-        payload, plain = (payloads.write(loaded, *parts, each=some) for some in (each, n))
+    qualities = (np.random.default_rng(n).integers(1, 101, n) if differ else np.full(n, 60)).astype(np.uint8)
+    payload, plain = (coded(blob, images, qualities, some) for some in (each, n))
     return payload, HyperpriorCodec(model=blob).decode(plain, GroupSpec.of(images))
 
 
