@@ -2,7 +2,8 @@
 
 `read` gives a *lazy* sequence: `len` is known, `[i]` reads one item (random access, any order, stable order of names), and
 memory stays bounded whatever the dataset's size. An item that cannot be read raises `ItemError` naming it when it is
-asked for, not before, so that `--on-error skip` can step over it. `write` is handed items one by one and does not keep them.
+asked for, not before, so that `--on-error skip` can step over it. `write` is handed items one by one and does not keep them;
+a format that only copies pixels may ask `stacks_of` for many at once.
 
 The sequence is read by one thread, the one that asked for it, from the first item to the last. If `[i]` may be called by
 several threads at once, in any order, and costs no more than in order, then let the sequence say so by an attribute
@@ -21,13 +22,13 @@ several threads get what one gets where `parallel_reads` is true.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from batchcodec.errors import InputError
-from batchcodec.types import Item
+from batchcodec.types import Item, Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,35 @@ class FormatOptions:
     key: str | None = None
     label_key: str | None = None
     image_format: str = "png"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Items of one shape and dtype that follow each other, and their pixels as one array.
+
+    Attributes:
+        items: at least one.
+        pixels: uint8 or uint16 [n, H, W, C].
+    """
+
+    items: Sequence[Item]
+    pixels: Pixels
+
+
+@runtime_checkable
+class StackedItems(Protocol):
+    """Items that can also be had in stacks, as they were decoded."""
+
+    def stacks(self) -> Iterator[Stack]:
+        """The same items, in the same order."""
+        ...
+
+
+def stacks_of(items: Iterable[Item]) -> Iterator[Stack]:
+    """Items in stacks: of one item each, if they are not had in others."""
+    if isinstance(items, StackedItems):
+        return items.stacks()
+    return (Stack((item,), item.pixels[None]) for item in items)
 
 
 class Format(ABC):

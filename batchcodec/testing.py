@@ -16,17 +16,18 @@ and every set of options that changes the bytes. A law that is broken raises `As
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from batchcodec.codec import Codec
-from batchcodec.dataset import Format, FormatOptions
+from batchcodec.dataset import Format, FormatOptions, Stack
 from batchcodec.errors import BatchcodecError, InputError, UnsupportedImageError
 from batchcodec.types import GroupSpec, ImageSpec, Item, Pixels
 
@@ -185,8 +186,26 @@ def check_format(
         path = folder / f"dataset{number}{suffix}"
         kind(options).write(path, iter(expected))  # an iterator: it can be gone through once
         _check_read(kind, path, expected, options)
+        stacked = folder / f"stacked{number}{suffix}"
+        kind(options).write(stacked, _Stacked(expected))
+        _check_read(kind, stacked, expected, options)
         _check_cut(kind, path, options)
     _check_outside(kind, folder, expected[0], options)
+
+
+class _Stacked(Iterable[Item]):
+    """A dataset that can also be had in stacks of up to four items, once."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = iter(items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._items
+
+    def stacks(self) -> Iterator[Stack]:
+        for _, alike in itertools.groupby(self._items, lambda item: (item.pixels.shape, item.pixels.dtype)):
+            while some := list(itertools.islice(alike, 4)):
+                yield Stack(some, np.stack([item.pixels for item in some]))
 
 
 def _sample_items() -> list[Item]:

@@ -7,7 +7,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from batchcodec.archive.reader import CACHE_BYTES, Archive
 from batchcodec.archive.wire import CodecRecord
 from batchcodec.codec import Codec
-from batchcodec.dataset import FormatOptions
+from batchcodec.dataset import FormatOptions, Stack, stacks_of
 from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
 from batchcodec.parallel import cores, in_order
 from batchcodec.registry import Registry, registry
@@ -117,26 +117,34 @@ def unpack(
             lost.append(str(error))
             n_lost += items_of[group]
 
-        def items() -> Generator[Item, None, None]:
-            nonlocal n_done, n_renamed
+        def stacks() -> Generator[Stack, None, None]:
             threads = workers if workers > 1 else 0
             skipping = options.on_error == "skip"
             # Group by group decodes each group once; the order of the dataset may go to and fro between groups.
             if not writer.ordered or skipping or archive.in_order:
-                groups = archive.groups(on_damage if skipping else None, sorted(items_of), workers=threads)
-                found: Iterator[Item] = (item for group in groups for index, item in group if selected.mask[index])
+                groups = archive.group_stacks(on_damage if skipping else None, sorted(items_of), workers=threads)
+                for indices, stack in groups:
+                    chosen = selected.mask[indices]
+                    if chosen.all():
+                        yield stack
+                    else:
+                        yield from stacks_of(itertools.compress(stack.items, chosen))
             else:
-                found = itertools.chain.from_iterable(in_order(archive.take, _parts(archive, wanted), workers=min(1, threads)))
-            for item in found:
-                yield item
-                n_done += 1
-                n_renamed += as_png and not item.name.lower().endswith(".png")
-                if progress:
-                    progress(n_done, len(wanted))
+                for items in in_order(archive.take, _parts(archive, wanted), workers=min(1, threads)):
+                    yield from stacks_of(items)
 
-        with _staged(target, options.force) as stage, contextlib.closing(items()) as source_items:
+        def taken(items: Sequence[Item]) -> None:
+            nonlocal n_done, n_renamed
+            n_done += len(items)
+            n_renamed += as_png and sum(not item.name.lower().endswith(".png") for item in items)
+            if progress:
+                progress(n_done, len(wanted))
+
+        with _staged(target, options.force) as stage, contextlib.closing(stacks()) as found:
             try:
-                writer.write(stage, source_items if options.on_error == "skip" else _Promised(source_items, len(wanted)))
+                writer.write(
+                    stage, _Found(found, taken) if options.on_error == "skip" else _Promised(found, taken, len(wanted))
+                )
             except BatchcodecError as exc:  # the user knows nothing of the stage
                 exc.rename(str(stage), str(target))
                 raise
@@ -146,17 +154,38 @@ def unpack(
     )
 
 
-class _Promised:
+class _Found(Iterable[Item]):
+    """Items to write, one by one or in stacks, whichever the format asks for; once.
+
+    Args:
+        found: the items.
+        taken: told of items when the next one is asked for.
+    """
+
+    def __init__(self, found: Iterator[Stack], taken: Callable[[Sequence[Item]], None]) -> None:
+        self._found, self._taken = found, taken
+
+    def stacks(self) -> Iterator[Stack]:
+        for stack in self._found:
+            yield stack
+            self._taken(stack.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        for stack in self._found:
+            for item in stack.items:
+                yield item
+                self._taken((item,))
+
+
+class _Promised(_Found):
     """Items of which so many come, or an error: formats that begin with the number can write it at once."""
 
-    def __init__(self, items: Iterator[Item], n_items: int) -> None:
-        self._items, self._n_items = items, n_items
+    def __init__(self, found: Iterator[Stack], taken: Callable[[Sequence[Item]], None], n_items: int) -> None:
+        super().__init__(found, taken)
+        self._n_items = n_items
 
     def __len__(self) -> int:
         return self._n_items
-
-    def __iter__(self) -> Iterator[Item]:
-        return self._items
 
 
 def _parts(archive: Archive, indices: npt.NDArray[np.int64]) -> Iterator[list[int]]:

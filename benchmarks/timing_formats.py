@@ -142,16 +142,21 @@ def _stages_of(run: Callable[[], object]) -> dict[str, float]:
 
         return timed
 
-    def items(promised: Any) -> Iterator[Any]:
-        following = clocked("items", promised._items.__next__)
+    def stacks(promised: Any) -> Iterator[Any]:
+        following = clocked("items", promised._found.__next__)
         with contextlib.suppress(StopIteration):
             while True:
                 yield following()
+
+    def items(promised: Any) -> Iterator[Any]:
+        for stack in stacks(promised):
+            yield from stack.items
 
     with contextlib.ExitStack() as stack:
         for name, (place, function) in STAGES.items():
             stack.enter_context(mock.patch.object(place, function, clocked(name, getattr(place, function))))
         stack.enter_context(mock.patch.object(_Promised, "__iter__", items))
+        stack.enter_context(mock.patch.object(_Promised, "stacks", stacks))
         started = time.process_time()
         run()
         spent["all"] = time.process_time() - started

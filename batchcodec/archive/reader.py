@@ -20,6 +20,7 @@ import numpy.typing as npt
 from batchcodec.archive.directory import Row
 from batchcodec.archive.gathering import Indices
 from batchcodec.archive.opened import CACHE_BYTES, NOTES, OpenArchive, item_of
+from batchcodec.dataset import Stack
 from batchcodec.errors import BatchcodecError, ItemNotFoundError, OptionError
 from batchcodec.parallel import in_order
 from batchcodec.types import Item, Pixels
@@ -187,6 +188,17 @@ class Archive(OpenArchive, Sequence[Item]):
             only: the groups that are wanted; all by default.
             workers: threads that decode groups ahead of those that were asked for; 0 is none.
         """
+        for indices, stack in self.group_stacks(on_damage, only, workers=workers):
+            yield list(zip(indices.tolist(), stack.items, strict=True))
+
+    def group_stacks(
+        self,
+        on_damage: Callable[[int, BatchcodecError], None] | None = None,
+        only: Iterable[int] | None = None,
+        *,
+        workers: int = 0,
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Stack]]:
+        """As `groups`, but the places of a group's items, int64 [items], and the items with their pixels as one array."""
         _ = self.in_order  # a damaged directory shows before any group is decoded
 
         def decoded(group: int) -> tuple[int, Pixels | BatchcodecError]:
@@ -209,9 +221,8 @@ class Archive(OpenArchive, Sequence[Item]):
                 on_damage(group, pixels)
                 continue
             start, stop = self._items.starts[group : group + 2].tolist()
-            rows = self._items.rows(start, stop)
-            indices = self.group_indices(group).tolist()
-            yield [(index, item_of(row, p)) for index, row, p in zip(indices, rows, pixels, strict=True)]
+            items = list(map(item_of, self._items.rows(start, stop), pixels))
+            yield self.group_indices(group), Stack(items, pixels)
 
 
 class _IndexNotFoundError(ItemNotFoundError, IndexError):

@@ -22,7 +22,7 @@ from typing import IO, ClassVar
 
 import numpy as np
 
-from batchcodec.dataset import Format
+from batchcodec.dataset import Format, stacks_of
 from batchcodec.errors import EmptyDatasetError, InputError
 from batchcodec.types import ImageSpec, Item
 
@@ -93,13 +93,14 @@ class IdxFormat(Format):
         # The header tells the number of images, and a gzip stream cannot be patched: pixels wait beside the target.
         with waiting_file(path) as waiting, _output(path) as file:
             pixels = PixelStream(path, waiting, self.format_id)
-            for item in items:
-                if item.pixels.dtype != np.uint8 or item.pixels.shape[2] != 1:
-                    kind = ImageSpec.of(item.pixels)
-                    raise InputError(path, f"idx holds 8-bit mono images only: {item.name!r} is {kind}", item=item.name)
-                pixels.append(item)
-                labels.append(0 if item.label is None else _label_byte(path, item.name, item.label))
-                n_labelled += item.label is not None
+            for stack in stacks_of(items):
+                if stack.pixels.dtype != np.uint8 or stack.pixels.shape[3] != 1:
+                    name, kind = stack.items[0].name, ImageSpec.of(stack.pixels[0])
+                    raise InputError(path, f"idx holds 8-bit mono images only: {name!r} is {kind}", item=name)
+                pixels.append(stack)
+                for item in stack.items:
+                    labels.append(0 if item.label is None else _label_byte(path, item.name, item.label))
+                    n_labelled += item.label is not None
             if pixels.image is None:
                 raise EmptyDatasetError(path, "there is no image to write")
             if n_labelled not in (0, pixels.n_items):

@@ -22,7 +22,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from batchcodec.dataset import Format
+from batchcodec.dataset import Format, stacks_of
 from batchcodec.errors import EmptyDatasetError, InputError, ItemError
 from batchcodec.types import ImageSpec, Item, ItemHead, Pixels
 
@@ -67,8 +67,8 @@ class NpyFormat(Format):
         with new_file(path) as file:
             file.write(bytes(_HEADER_BYTES))
             stream = PixelStream(path, file, self.format_id)
-            for item in items:
-                stream.append(item)
+            for stack in stacks_of(items):
+                stream.append(stack)
             header = pixel_header(path, stream)
             file.seek(0)
             file.write(header)

@@ -28,7 +28,7 @@ from typing import IO, Any, ClassVar, cast
 
 import numpy as np
 
-from batchcodec.dataset import Format
+from batchcodec.dataset import Format, Stack, stacks_of
 from batchcodec.errors import InputError
 from batchcodec.types import ImageSpec, Item
 
@@ -93,11 +93,11 @@ class NpzFormat(Format):
         labels: list[str | None] = []
         names: list[str] = []
 
-        def noted() -> Iterator[Item]:
-            for item in items:
-                labels.append(item.label)
-                names.append(item.name)
-                yield item
+        def noted() -> Iterator[Stack]:
+            for stack in stacks_of(items):
+                labels.extend(item.label for item in stack.items)
+                names.extend(item.name for item in stack.items)
+                yield stack
 
         with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             # An array begins with its shape: the number of items must be known before the first pixel is put into the zip.
@@ -264,10 +264,10 @@ def _array_parts(array: np.ndarray[Any, np.dtype[Any]]) -> tuple[bytes, bytes]:
     return array_header(array.shape, array.dtype), array.tobytes()
 
 
-def _store_promised(path: Path, archive: zipfile.ZipFile, items: Iterator[Item], n_items: int) -> None:
+def _store_promised(path: Path, archive: zipfile.ZipFile, stacks: Iterator[Stack], n_items: int) -> None:
     """The array of so many images, straight into the zip."""
-    first = next(items)
-    image = ImageSpec.of(first.pixels)
+    first = next(stacks)
+    image = ImageSpec.of(first.pixels[0])
     header = header_of(image, n_items)
     info = _member_info("images", len(header) + n_items * image.n_bytes)
     with archive.open(info, "w") as member:
@@ -275,20 +275,20 @@ def _store_promised(path: Path, archive: zipfile.ZipFile, items: Iterator[Item],
         try:
             buffered.write(header)
             stream = PixelStream(path, buffered, NpzFormat.format_id)
-            for item in itertools.chain([first], items):
-                stream.append(item)
+            for stack in itertools.chain([first], stacks):
+                stream.append(stack)
         finally:
             buffered.detach()
     if stream.n_items != n_items:
         raise InputError(path, f"{stream.n_items} images came where {n_items} were promised")
 
 
-def _store_counted(path: Path, archive: zipfile.ZipFile, items: Iterator[Item]) -> None:
+def _store_counted(path: Path, archive: zipfile.ZipFile, stacks: Iterator[Stack]) -> None:
     """The array of as many images as come: they wait beside the target."""
     with waiting_file(path) as waiting:
         stream = PixelStream(path, waiting, NpzFormat.format_id)
-        for item in items:
-            stream.append(item)
+        for stack in stacks:
+            stream.append(stack)
         header = pixel_header(path, stream)
         info = _member_info("images", len(header) + waiting.tell())
         waiting.seek(0)

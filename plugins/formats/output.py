@@ -10,11 +10,12 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from batchcodec.dataset import Stack
 from batchcodec.errors import InputError, OutputError
 from batchcodec.types import ImageSpec, Item
 
-BUFFER = 1 << 20
-"""Bytes: images of a few kilobytes are written some hundred at once."""
+BUFFER = 1 << 18
+"""Bytes: images of a few kilobytes are written some dozens at once. What is longer is not copied; most stacks are."""
 
 
 @contextmanager
@@ -66,15 +67,15 @@ class PixelStream:
         self._first_name = ""
         self._kind: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
 
-    def append(self, item: Item) -> None:
-        """Append one item's pixels. Raises `InputError` naming the item if it is not like the first one."""
-        kind = item.pixels.shape, item.pixels.dtype
+    def append(self, stack: Stack) -> None:
+        """Append the pixels of some items. Raises `InputError` naming one if they are not like the first of all."""
+        kind = stack.pixels.shape[1:], stack.pixels.dtype
         if kind != self._kind:  # asked first, as to make an `ImageSpec` takes longer than to write a small image
-            self._check(item)
+            self._check(stack.items[0])
             self._kind = kind
-        pixels = np.ascontiguousarray(item.pixels, dtype=item.pixels.dtype.newbyteorder("<"))
+        pixels = np.ascontiguousarray(stack.pixels, dtype=stack.pixels.dtype.newbyteorder("<"))
         self._stream.write(pixels.data)
-        self.n_items += 1
+        self.n_items += len(stack.items)
 
     def _check(self, item: Item) -> None:
         """Note the spec of the first item; refuse one of another."""

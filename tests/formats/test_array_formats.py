@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from batchcodec_plugins.formats import IdxFormat, NpyFormat, NpzFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcodec.dataset import FormatOptions
+from batchcodec.dataset import Format, FormatOptions, Stack
 from batchcodec.errors import EmptyDatasetError, InputError, ItemError, OutputError
 from batchcodec.types import Item
 
@@ -243,6 +244,75 @@ def test_npy_round_trip(tmp_path_factory: pytest.TempPathFactory, shape, dtype, 
     items = items_of(n, shape, dtype)
     NpyFormat().write(path, items)
     assert_same(NpyFormat().read(path), items, labels=False)
+
+
+# ---- stacks
+
+
+class Stacked(Iterable[Item]):
+    """The images of an array in stacks of these lengths; they are not to be asked for one by one."""
+
+    def __init__(self, array: np.ndarray, lengths: list[int]) -> None:
+        self._array, self._lengths = array, lengths
+
+    def __iter__(self) -> Iterator[Item]:
+        raise AssertionError("asked one by one")
+
+    def stacks(self) -> Iterator[Stack]:
+        start = 0
+        for length in self._lengths:
+            pixels = self._array[start : start + length]
+            yield Stack([Item(f"{start + i}.png", image, "7") for i, image in enumerate(pixels)], pixels)
+            start += length
+
+
+class PromisedStacks(Stacked):
+    """So many of them."""
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+
+def cut(array: np.ndarray, how: str) -> np.ndarray:
+    return {"as it is": array, "reversed": array[::-1], "from wider": np.repeat(array, 2, 2)[:, :, ::2]}[how]
+
+
+@pytest.mark.parametrize("how", ["as it is", "reversed", "from wider"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2"])
+@pytest.mark.parametrize("source", [Stacked, PromisedStacks])
+@pytest.mark.parametrize("kind", [NpyFormat, NpzFormat, IdxFormat])
+def test_stacks_are_written_as_items_are(
+    tmp_path: Path, kind: type[Format], source: type[Stacked], dtype: str, how: str
+) -> None:
+    array = cut(noise((40, 100, 90, 1), "uint16").astype(dtype), how)
+    if kind is IdxFormat:
+        array = array.astype(np.uint8)
+    for name, lengths in {"ones": [1] * 40, "mixed": [1, 30, 2, 7], "one": [40]}.items():  # shorter and longer than buffers
+        kind().write(tmp_path / f"{name}{kind.suffixes[0]}", source(array, lengths))
+    kind().write(tmp_path / f"items{kind.suffixes[0]}", (Item(f"{i}.png", image, "7") for i, image in enumerate(array)))
+    kinds = {path.read_bytes() for path in tmp_path.iterdir() if "label" not in path.name}
+    assert len(kinds) == 1
+    read = kind().read(tmp_path / f"one{kind.suffixes[0]}")
+    np.testing.assert_array_equal(np.stack([item.pixels for item in read]), array)
+
+
+@pytest.mark.parametrize("kind", [NpyFormat, NpzFormat, IdxFormat])
+def test_stacks_of_two_kinds_are_refused(tmp_path: Path, kind: type[Format]) -> None:
+    class Two(Stacked):
+        def stacks(self) -> Iterator[Stack]:
+            yield from Stacked(noise((3, 8, 9, 1)), [2, 1]).stacks()
+            wide = noise((2, 8, 10, 1))
+            yield Stack([Item(f"wide/{i}.png", image) for i, image in enumerate(wide)], wide)
+
+    with pytest.raises(InputError, match=r"wide/0\.png"):
+        kind().write(tmp_path / f"a{kind.suffixes[0]}", Two(noise((3, 8, 9, 1)), []))
+    assert not list(tmp_path.iterdir())
+
+
+def test_npz_of_fewer_stacks_than_promised(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="6 images came where 8 were promised"):
+        NpzFormat().write(tmp_path / "a.npz", PromisedStacks(noise((8, 8, 9, 1)), [4, 2]))
+    assert not list(tmp_path.iterdir())
 
 
 # ---- idx
