@@ -128,16 +128,18 @@ class Decoder:
 
     def _begin(self) -> None:
         """The first states of each stream: two, or one if it is one symbol as a whole, which only its length tells."""
-        for k, n in enumerate(self._taken.tolist()):
-            first, last = self._starts[k : k + 2, 0].tolist()
-            words = self._words[first:last]
-            lanes = _LANES if n > 1 or len(words) > 3 else 1
-            if len(words) < 2 * lanes:
-                raise PayloadError(f"rANS data: {len(words)} words, too few to start with")
-            states = words[0 : 2 * lanes : 2].astype(np.uint64) | words[1 : 2 * lanes : 2].astype(np.uint64) << np.uint64(16)
-            if states.min() < 1 << 16:
-                raise PayloadError("rANS data: a first state is too small")
-            self._states[k, :lanes], self._places[k, 0] = states, 2 * lanes
+        n_words = np.diff(self._starts[:, 0])
+        lanes = np.where((self._taken > 1) | (n_words > 3), _LANES, 1)
+        short = np.flatnonzero(n_words < 2 * lanes)
+        if len(short):
+            raise PayloadError(f"rANS data: {n_words[short[0]]} words, too few to start with")
+        for lane in range(_LANES):
+            own = np.flatnonzero(lanes > lane)
+            at = self._starts[own, 0] + 2 * lane
+            self._states[own, lane] = self._words[at].astype(np.uint64) | self._words[at + 1].astype(np.uint64) << np.uint64(16)
+        if self._states.min() < 1 << 16:
+            raise PayloadError("rANS data: a first state is too small")
+        self._places[:, 0] = 2 * lanes
 
     def take(self, index: Integers, each: int = 0) -> NDArray[np.int32]:
         """The next values, int32 [n], coded with the tables that `index` [n] names, those of the first stream first.
