@@ -212,6 +212,8 @@ def _reopened(
 
 def item_of(row: Row, pixels: Pixels) -> Item:
     """The item of a row of the directory."""
+    if not row.attributes:  # most rows
+        return Item(row.name, pixels, row.label)
     attributes = dict(row.attributes)
     notes = attributes.pop(NOTES, [])
     texts = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
