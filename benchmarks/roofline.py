@@ -33,6 +33,7 @@ from rates import kodak, with_json, write_json
 from speed_sets import codec_of, images_of
 from torch.nn.functional import conv2d
 
+from batchcodec import machine
 from batchcodec.entropy import values
 from batchcodec.learned import layers
 from batchcodec.learned.convolution import Convolution
@@ -313,6 +314,7 @@ def main() -> None:
     with_json(parser, "roofline")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    machine.reuse_freed_memory()  # as an archive does
     if hasattr(os, "sched_setaffinity"):  # idle cores would help, unseen by the clocks
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ceiling = peaks()

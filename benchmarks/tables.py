@@ -241,6 +241,26 @@ def planned() -> str:
     return f"{said}\n\n{table(head, rows)}"
 
 
+def scale() -> str:
+    """Of `scale.py`: what a million images cost."""
+    rows = []
+    run = results("scale")
+    for row in run["rows"]:
+        first = next(other for other in run["rows"] if other["codec"] == row["codec"])
+        rows.append(
+            [
+                f"`{row['codec']}`",
+                f"{row['images']:,}",
+                *(f"{row[name]:.0f}" for name in ("microseconds", "cpu_microseconds", "peak_mb")),
+                f"{row['cpu_microseconds'] / first['cpu_microseconds']:.2f}",
+                f"{row['peak_mb'] / first['peak_mb']:.2f}",
+                *(f"{1000 * row[name]:.1f}" for name in ("open_seconds", "item_seconds")),
+            ]
+        )
+    head = ["codec", "images", "us/image", "processor", "MB", "processor, ratio", "MB, ratio", "open, ms", "first item, ms"]
+    return table(head, rows)
+
+
 def report_speed() -> str:
     """Of `report_speed.py`: report beside unpack."""
     rows = [
@@ -291,6 +311,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "codecs": codecs_alone,
         "photos": lambda: speed_report.photos(results("throughput")),
         "stages": lambda: speed_report.stages(results("throughput")),
+        "scale": scale,
         "downstream": trained_from_archives,
     },
     HERE.parent / "docs" / "codecs" / "autoencoder-1.md": {"bits": lambda: bits_report.autoencoder(results("bits"), table)},

@@ -26,7 +26,7 @@ from rates import kodak
 from speed_sets import GROUP, N_FITTED, TARGET_DB, WINDOWS, Figures, codec_of, images_of, mean_psnr, rate
 from timing_formats import archive, peer, stages
 
-from batchcodec import metrics
+from batchcodec import machine, metrics
 from batchcodec.bench.measures import peak_mb
 from batchcodec.parallel import in_order
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
@@ -259,6 +259,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(task["cores"])
+    machine.reuse_freed_memory()  # as packing and archives do; else chance decides whether a codec alone gets cleared pages
     try:
         found = KINDS[task["kind"]](task)
     except ImportError as exc:

@@ -186,13 +186,16 @@ def _values_of(
     for a load whose place the one before decides.
     """
     n, n_words = len(index), np.uint64(len(words))
+    highest = np.uint16(0)
+    for j in range(n):  # many at once, which leaves less to do for each value
+        highest = max(highest, index[j])
+    if n and highest >= len(sizes):
+        return BAD_INDEX
     at, escape, lane = np.uint64(place[0]), place[1], place[2]
     # The two states take turns. In local variables, one's arithmetic overlaps the other's; in an array it would not.
     now, other = states[lane], states[lane ^ 1]
     for j in range(n):
         i = index[j]
-        if i >= len(sizes):
-            return BAD_INDEX
         slot, first = now & _WORD, np.uint64(firsts[i])
         if slot < first:
             now = first * (now >> _BITS) + slot

@@ -125,6 +125,7 @@ class Decoder:
         self._states = np.full((len(streams), _LANES), 1 << 16, np.uint64)
         self._places = np.zeros((len(streams), 3), np.int64)
         self._taken = np.zeros(len(streams), np.int64)
+        self._begun = self._has_single = False
 
     def _begin(self) -> None:
         """The first states of each stream: two, or one if it is one symbol as a whole, which only its length tells."""
@@ -140,6 +141,7 @@ class Decoder:
         if self._states.min() < 1 << 16:
             raise PayloadError("rANS data: a first state is too small")
         self._places[:, 0] = 2 * lanes
+        self._begun, self._has_single = True, bool((n_words < 2 * _LANES).any())
 
     def take(self, index: Integers, each: int = 0) -> NDArray[np.int32]:
         """The next values, int32 [n], coded with the tables that `index` [n] names, those of the first stream first.
@@ -161,12 +163,11 @@ class Decoder:
         if len(narrow):
             from batchcodec.entropy import _kernels  # numba is slow to load
 
-            first = not self._taken.any()
             self._taken[:last] += each
             self._taken[last] += len(narrow) - each * last
-            if first:
+            if not self._begun:
                 self._begin()
-            elif (np.diff(self._starts[:, 0]) < 2 * _LANES).any():
+            elif self._has_single:
                 raise PayloadError("rANS data: they end after one symbol")
             tables = bank.cdfs, bank.firsts, bank.sizes, bank.buckets
             own = self._states, self._places, values
