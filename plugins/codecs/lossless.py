@@ -20,6 +20,8 @@ class BmpCodec(PillowCodec):
     summary = "BMP, uncompressed"
     option_table = (MOSAIC,)
     max_side = 1_000_000
+    small = 256**2
+    encodes_alone = True
     file_format = "BMP"
     file_class = ("PIL.BmpImagePlugin", "BmpImageFile")
     feature = "zlib"  # of every Pillow; BMP itself needs no library
@@ -39,6 +41,7 @@ class PngCodec(PillowCodec):
     channels = (1, 2, 3, 4)
     option_table = (Option("level", 9, "zlib level", 0, 9), MOSAIC)
     max_side = 1_000_000  # the limit of libpng
+    small = 48**2
     file_format = "PNG"
     file_class = ("PIL.PngImagePlugin", "PngImageFile")
     feature = "zlib"

@@ -34,6 +34,8 @@ class JpegCodec(PillowCodec):
         MOSAIC,
     )
     max_side = 65_500  # JPEG_MAX_DIMENSION of libjpeg
+    small = 100**2
+    encodes_alone = True
     file_format = "JPEG"
     file_class = ("PIL.JpegImagePlugin", "JpegImageFile")
     feature = "jpg"
@@ -108,6 +110,7 @@ class WebpCodec(PillowCodec):
         MOSAIC,
     )
     max_side = 16_383
+    small = 80**2
     file_format = "WEBP"
     file_class = ("PIL.WebPImagePlugin", "WebPImageFile")
     feature = "webp"

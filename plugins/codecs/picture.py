@@ -7,7 +7,11 @@ layout (see `layout`), refuses what the format cannot hold, and turns every fail
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import os
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -24,6 +28,20 @@ MOSAIC = Option("mosaic", False, "code the group as one picture, a grid of its i
 LOSSLESS = Option("lossless", False, "give back the very pixels")
 
 
+_turn = threading.Lock()
+"""Held by the thread that decodes a group of small pictures, or encodes one where the encoder holds the interpreter's lock."""
+
+
+def _after_fork() -> None:
+    """The thread that held it is not there any more."""
+    global _turn
+    _turn = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class PictureCodec(OptionsCodec):
     """Codes groups as pictures of one image format.
 
@@ -33,6 +51,9 @@ class PictureCodec(OptionsCodec):
         lossy_dtypes, lossy_channels: what it takes when it is not lossless.
         colour_multiple: see `MosaicRule`; used when it is not lossless.
         mosaic_rule: how mosaics are laid out; None for one picture per image.
+        small: pixels of a picture up to which one thread at a time decodes a group. Between two short calls into a library a
+            thread wants the interpreter's lock, and waits for it longer than it works: two are slower than one.
+        encodes_alone: likewise for encoding, pictures of all sizes: the library keeps the interpreter's lock.
     """
 
     max_side: ClassVar[int]
@@ -40,6 +61,8 @@ class PictureCodec(OptionsCodec):
     lossy_dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
     lossy_channels: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
     colour_multiple: ClassVar[int] = 8
+    small: ClassVar[int] = 0
+    encodes_alone: ClassVar[bool] = False
 
     def __init__(self, **options: OptionValue) -> None:
         super().__init__(**options)
@@ -103,7 +126,8 @@ class PictureCodec(OptionsCodec):
         self.check(spec.image)
         grid = Grid.of(spec, self.mosaic_rule)
         try:
-            return join_pictures([self.encode_picture(grid.compose(images, picture)) for picture in range(grid.n_pictures)])
+            with _turn if self.encodes_alone else contextlib.nullcontext():
+                return join_pictures([self.encode_picture(grid.compose(images, picture)) for picture in range(grid.n_pictures)])
         except BatchcodecError:
             raise
         except Exception as exc:
@@ -121,14 +145,15 @@ class PictureCodec(OptionsCodec):
         for row, item in enumerate(wanted):
             rows_of.setdefault(item // grid.per_picture, []).append((row, item))
         decoded: Pixels | None = None
-        for picture, rows in rows_of.items():
-            height, width = grid.picture_size(picture)
-            picture_spec = ImageSpec(height, width, spec.image.channels, spec.image.dtype)
-            canvas = self._decode_checked(pictures[picture], picture_spec)
-            if decoded is None:  # only now: a spec that is a lie has failed above
-                decoded = np.empty((len(wanted), *spec.image.shape), dtype=spec.image.dtype)
-            for row, item in rows:
-                decoded[row] = grid.cut(canvas, item)
+        with _turn if math.prod(grid.picture_size(0)) <= self.small else contextlib.nullcontext():
+            for picture, rows in rows_of.items():
+                height, width = grid.picture_size(picture)
+                picture_spec = ImageSpec(height, width, spec.image.channels, spec.image.dtype)
+                canvas = self._decode_checked(pictures[picture], picture_spec)
+                if decoded is None:  # only now: a spec that is a lie has failed above
+                    decoded = np.empty((len(wanted), *spec.image.shape), dtype=spec.image.dtype)
+                for row, item in rows:
+                    decoded[row] = grid.cut(canvas, item)
         return np.empty((0, *spec.image.shape), dtype=spec.image.dtype) if decoded is None else decoded
 
     def _decode_checked(self, data: memoryview, spec: ImageSpec) -> Pixels:
