@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from batchcodec.errors import InputError
-from batchcodec.types import Item, Pixels
+from batchcodec.types import Item, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,6 @@ class FormatOptions:
     key: str | None = None
     label_key: str | None = None
     image_format: str = "png"
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Items of one shape and dtype that follow each other, and their pixels as one array.
-
-    Attributes:
-        items: at least one.
-        pixels: uint8 or uint16 [n, H, W, C].
-    """
-
-    items: Sequence[Item]
-    pixels: Pixels
 
 
 @runtime_checkable

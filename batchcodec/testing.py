@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from batchcodec.codec import Codec
-from batchcodec.dataset import Format, FormatOptions, Stack
+from batchcodec.dataset import Format, FormatOptions
 from batchcodec.errors import BatchcodecError, InputError, UnsupportedImageError
-from batchcodec.types import GroupSpec, ImageSpec, Item, Pixels
+from batchcodec.types import GroupSpec, ImageSpec, Item, Pixels, Stack
 
 CODEC_ID_PATTERN = r"[a-z0-9][a-z0-9.+-]*"
 FORMAT_ID_PATTERN = CODEC_ID_PATTERN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -42,6 +42,19 @@ class Item:
     label: str | None = None
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Items of one shape and dtype that follow each other, and their pixels as one array.
+
+    Attributes:
+        items: at least one.
+        pixels: uint8 or uint16 [n, H, W, C].
+    """
+
+    items: Sequence[Item]
+    pixels: Pixels
 
 
 @dataclass(frozen=True, slots=True)

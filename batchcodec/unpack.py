@@ -17,12 +17,12 @@ import numpy.typing as npt
 from batchcodec.archive.reader import CACHE_BYTES, Archive
 from batchcodec.archive.wire import CodecRecord
 from batchcodec.codec import Codec
-from batchcodec.dataset import FormatOptions, Stack, stacks_of
+from batchcodec.dataset import FormatOptions, stacks_of
 from batchcodec.errors import BatchcodecError, OptionError, OutputError, TargetExistsError
 from batchcodec.parallel import cores, in_order
 from batchcodec.registry import Registry, registry
 from batchcodec.selection import Selection
-from batchcodec.types import Item
+from batchcodec.types import Item, Stack
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ import numpy.typing as npt
 from batchcodec.archive.directory import Row
 from batchcodec.archive.gathering import Indices
 from batchcodec.archive.opened import CACHE_BYTES, NOTES, OpenArchive, item_of
-from batchcodec.dataset import Stack
 from batchcodec.errors import BatchcodecError, ItemNotFoundError, OptionError
 from batchcodec.parallel import in_order
-from batchcodec.types import Item, Pixels
+from batchcodec.types import Item, Pixels, Stack
 
 __all__ = ["CACHE_BYTES", "NOTES", "Archive"]
 

@@ -28,9 +28,9 @@ from typing import IO, Any, ClassVar, cast
 
 import numpy as np
 
-from batchcodec.dataset import Format, Stack, stacks_of
+from batchcodec.dataset import Format, stacks_of
 from batchcodec.errors import InputError
-from batchcodec.types import ImageSpec, Item
+from batchcodec.types import ImageSpec, Item, Stack
 
 from .arrays import STREAM_ERRORS, ItemArray, StreamedArray, WindowedArray
 from .npy import (

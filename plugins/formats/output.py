@@ -10,9 +10,8 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from batchcodec.dataset import Stack
 from batchcodec.errors import InputError, OutputError
-from batchcodec.types import ImageSpec, Item
+from batchcodec.types import ImageSpec, Item, Stack
 
 BUFFER = 1 << 18
 """Bytes: images of a few kilobytes are written some dozens at once. What is longer is not copied; most stacks are."""

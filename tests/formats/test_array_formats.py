@@ -14,9 +14,9 @@ from batchcodec_plugins.formats import IdxFormat, NpyFormat, NpzFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcodec.dataset import Format, FormatOptions, Stack
+from batchcodec.dataset import Format, FormatOptions
 from batchcodec.errors import EmptyDatasetError, InputError, ItemError, OutputError
-from batchcodec.types import Item
+from batchcodec.types import Item, Stack
 
 from .samples import assert_same, dtypes, items_of, labels_text, noise, shapes, stems
 
