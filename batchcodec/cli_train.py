@@ -57,7 +57,7 @@ OWN_OPTIONS = {
     TrainedCodec.autoencoder: (*SHAPE, "norm", "rate-weight", "epochs", "validation"),
     TrainedCodec.balle2017: (*SHAPE, "lambda", "epochs"),
     TrainedCodec.comcnn: ("from", *SHAPE[1:], "compact", "base", "qualities", "rate-weight", "epochs"),
-    TrainedCodec.hyperprior: ("from", "profile", "ms-ssim"),
+    TrainedCodec.hyperprior: ("from", "profile", "ms-ssim", "texture"),
 }
 """Options that not all codecs have."""
 
@@ -89,6 +89,14 @@ def train_command(
         float | None,
         typer.Option(
             help="hyperprior-1: part of the loss, 0 to 1, that is 1 - MS-SSIM; the rest is squared error.", show_default="0"
+        ),
+    ] = None,
+    texture: Annotated[
+        float | None,
+        typer.Option(
+            help="hyperprior-1: how much textures count that are too faint to be coded, for archives with grain: the squared "
+            "error that a distance of 1 is worth; try 200.",
+            show_default="0",
         ),
     ] = None,
     latent: Annotated[
@@ -194,6 +202,7 @@ def train_command(
         "from": start,
         "profile": profile,
         "ms-ssim": ms_ssim,
+        "texture": texture,
         "latent": latent,
         "width": width,
         "depth": depth,

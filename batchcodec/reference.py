@@ -360,7 +360,54 @@ def _synthesis(model: _Model, latents: Int64, plane: Int64) -> npt.NDArray[np.ui
     return np.clip(shifted(total + (model.offset << 6), -6), 0, 255).astype(np.uint8)
 
 
-def _read(model: _Model, payload: bytes, n: int, height: int, width: int) -> tuple[Int64, Int64]:
+GRAIN_SIZES = (
+    *(24, 56, 61, 66, 71, 76, 81, 85, 90, 94, 98, 101, 105, 108, 110, 113, 115, 117, 118, 119),
+    *(120, 121, 122, 123, 123, 124, 124, 125, 125, 126, 126, 126, 126, 126, 127, 127, 127, 127, 127, 127),
+    *[128] * 41,
+)
+
+
+def mixed(x: int) -> int:
+    """32 bits to 32 others."""
+    x = (x ^ x >> 16) * 0x7FEB352D % 2**32
+    x = (x ^ x >> 15) * 0x846CA68B % 2**32
+    return x ^ x >> 16
+
+
+def _grain(
+    model: _Model, coded: list[tuple[Int64, Int64]], z: Int64, steps: Int64, first: int, shape: tuple[int, int], percent: int
+) -> Int64:
+    """The noise of planes, int64 [n, h, w, M].
+
+    Args:
+        model: the model.
+        coded: integers and tables 0..80 of each pass, [n, positions, channels] each.
+        z: hyper-latents [n, h', w', Z].
+        steps: of the planes, [n, M].
+        first: the place of the first plane in its group.
+        shape: h and w.
+        percent: of noise, 1 to 100.
+    """
+    found = np.zeros((len(z), *shape, model.latent), np.int64)
+    passes = [(start, parity) for start in accumulate([0, *model.slices[:-1]]) for parity in (0, 1)]
+    places = [[(r, c) for r in range(shape[0]) for c in range(shape[1]) if (r + c) % 2 == parity] for parity in (0, 1)]
+    for i in range(len(z)):
+        seed = mixed(first + i)
+        for value in z[i].reshape(-1).tolist():
+            seed = mixed((seed + value + 0x9E3779B9) % 2**32)
+        for (start, parity), (k, index) in zip(passes, coded, strict=True):
+            for at, (row, column) in enumerate(places[parity]):
+                for c in range(k.shape[2]):
+                    if k[i, at, c] == 0:
+                        channel = start + c
+                        number = (row * shape[1] + column) * model.latent + channel
+                        draw = (mixed((seed + number) % 2**32) >> 18) - 8192
+                        largest = percent * int(steps[i, channel]) * GRAIN_SIZES[index[i, at, c]] // 100
+                        found[i, row, column, channel] = largest * (2 * draw + 1) + (1 << 21) >> 22
+    return found
+
+
+def _read(model: _Model, payload: bytes, n: int, height: int, width: int, grain: int = 0) -> tuple[Int64, Int64]:
     """Latents [n, height, width, M] and quality planes [n, height, width, 1] of a payload of n planes."""
     data = iter(payload)
     try:
@@ -385,7 +432,8 @@ def _read(model: _Model, payload: bytes, n: int, height: int, width: int) -> tup
     for first, (n_escapes, n_words) in zip(range(0, n, each), sizes, strict=True):
         middle, end = at + n_escapes, at + n_escapes + n_words
         stream = _Stream(body[middle:end], body[at:middle], model.tables)
-        some = _read_stream(model, stream, base, spread, min(each, n - first), height, width)
+        places = range(first, min(n, first + each))
+        some = _read_stream(model, stream, base, spread, places, height, width, grain)
         latents.append(some[0])
         planes.append(some[1])
         at = end
@@ -393,10 +441,10 @@ def _read(model: _Model, payload: bytes, n: int, height: int, width: int) -> tup
 
 
 def _read_stream(
-    model: _Model, stream: _Stream, base: int, spread: int, n: int, height: int, width: int
+    model: _Model, stream: _Stream, base: int, spread: int, places: range, height: int, width: int, grain: int
 ) -> tuple[Int64, Int64]:
-    """The same of one stream and its n planes."""
-    hyper = model.arch["hyper"]
+    """The same of one stream, whose planes have these places."""
+    hyper, n = model.arch["hyper"], len(places)
     qualities = np.full(n, base, np.int64)
     if spread:
         qualities += stream.take(np.full(n, hyper + spread))
@@ -407,8 +455,17 @@ def _read_stream(
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
     steps, level = _conditions(model, qualities)
     plane = np.broadcast_to(level[:, None, None, None], (n, height, width, 1))
-    latents = _latents(model, lambda _, index: stream.take(hyper + index), z, steps, plane)
+    coded: list[tuple[Int64, Int64]] = []
+
+    def code(_: Int64, index: Int64) -> Int64:
+        coded.append((stream.take(hyper + index), index))
+        return coded[-1][0]
+
+    latents = _latents(model, code, z, steps, plane)
     stream.finish()
+    if grain:
+        noise = _grain(model, coded, z, steps, places[0], (height, width), grain)
+        latents = np.clip(latents + noise, -4095, 4095)
     return latents, plane
 
 
@@ -443,6 +500,7 @@ class ReferenceHyperprior(Codec):
 
     Args:
         model: the bytes of a model file.
+        grain: percent of noise, 0 to 100.
 
     Raises:
         ModelError: it is not a sound model of this codec.
@@ -452,8 +510,8 @@ class ReferenceHyperprior(Codec):
     channels = (1, 2, 3, 4)
     needs_model = True
 
-    def __init__(self, *, model: bytes) -> None:
-        self._blob, self._model = model, _Model(model)
+    def __init__(self, *, model: bytes, grain: int = 0) -> None:
+        self._blob, self._model, self._grain = model, _Model(model), grain
 
     def check(self, spec: ImageSpec) -> None:
         """Refuse images of other channels than the model is for, unless it is a model for one channel."""
@@ -463,8 +521,8 @@ class ReferenceHyperprior(Codec):
             raise UnsupportedImageError(what, codec=self.codec_id, spec=str(spec))
 
     def get_config(self) -> dict[str, JSON]:
-        """Nothing: all is in the model and in the payloads."""
-        return {}
+        """The grain, if there is any: all else is in the model and in the payloads."""
+        return {"grain": self._grain} if self._grain else {}
 
     def get_model(self) -> bytes:
         """The model as it was given."""
@@ -473,9 +531,10 @@ class ReferenceHyperprior(Codec):
     @classmethod
     def restore(cls, config: dict[str, JSON], model: bytes) -> Self:
         """The decoder from what an archive stores."""
-        if config:
-            raise ModelError(f"the codec's config has {sorted(config)}, expected nothing")
-        return cls(model=model)
+        grain = config.get("grain")
+        if set(config) - {"grain"} or (config and not (type(grain) is int and 1 <= grain <= 100)):
+            raise ModelError(f"the codec's config is {config}, expected nothing, or 'grain' with a number from 1 to 100")
+        return cls(model=model, grain=grain if type(grain) is int else 0)
 
     def encode(self, images: Pixels) -> bytes:
         """Not here."""
@@ -487,7 +546,7 @@ class ReferenceHyperprior(Codec):
         channels, stride = self._model.arch["channels"], self._model.arch["stride"]
         per_image, picks = spec.image.channels // channels, range(spec.n_items) if items is None else items
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
-        latents, plane = _read(self._model, payload, spec.n_items * per_image, height, width)
+        latents, plane = _read(self._model, payload, spec.n_items * per_image, height, width, self._grain)
         rows = [i * per_image + c for i in picks for c in range(per_image)]
         pixels = _synthesis(self._model, latents[rows], plane[rows])[:, : spec.image.height, : spec.image.width]
         grouped = pixels.reshape(len(picks), per_image, *pixels.shape[1:3], channels).transpose(0, 2, 3, 1, 4)

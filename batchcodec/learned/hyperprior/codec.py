@@ -46,6 +46,8 @@ TUNES = ("psnr", "mse")
 DEFAULT_MODELS = {1: "photo-gray", 2: "photo-gray", 3: "photo-rgb", 4: "photo-gray"}
 """By channels. A model for one channel codes images of 2 and 4 channels as planes."""
 MAX_NAME = 200
+MAX_GRAIN = 100
+"""Percent: as much noise as was measured to be missing."""
 
 
 class HyperpriorCodec(Codec):
@@ -61,6 +63,8 @@ class HyperpriorCodec(Codec):
         bits: in place of a quality: so many bits of each latent on average, or "auto:X": of X, with the quantiser step of each
             channel chosen anew; see `precision`.
         bits_map: in place of a quality: bits of each latent channel, a list, or a JSON file with one.
+        grain: percent of the noise that stands, when it decodes, for texture that was too faint to be coded, 0 to 100: rougher
+            pictures of a lower PSNR, from which a network learns what textures are like; see `grain`.
     """
 
     codec_id = "hyperprior-1"
@@ -69,6 +73,7 @@ class HyperpriorCodec(Codec):
         "quality": "1 to 100 (default 55)",
         "effort": "1 (fast) to 9 (small) (default 2)",
         "tune": "psnr (mean of the images' PSNR) or mse (of all images together) (default psnr)",
+        "grain": "0 to 100: percent of noise that stands for texture too faint to be coded, to train from (default 0)",
         "bits": "in place of quality: of a latent on average, or auto:X with steps chosen for X: --bits",
         "bits_map": "in place of quality: a JSON file with the bits of each latent channel: --bits-map",
         "model_ref": "true names the model in the archive and leaves it out: --model-ref (default false)",
@@ -86,6 +91,7 @@ class HyperpriorCodec(Codec):
         model_ref: bool = False,
         bits: float | str | None = None,
         bits_map: str | Path | Sequence[float] | None = None,
+        grain: int = 0,
     ) -> None:
         if type(quality) is not int or not 1 <= quality <= 100:
             raise OptionError("quality", quality, "a whole number from 1 to 100")
@@ -95,10 +101,13 @@ class HyperpriorCodec(Codec):
             raise OptionError("tune", tune, " or ".join(TUNES))
         if type(model_ref) is not bool:
             raise OptionError("model_ref", model_ref, "true or false")
+        if type(grain) is not int or not 0 <= grain <= MAX_GRAIN:
+            raise OptionError("grain", grain, f"a whole number from 0 to {MAX_GRAIN}")
         self._n_channels, self._name = _channels_and_name(model)
         if bits is not None or bits_map is not None:
             model, quality = _with_bits(model, quality, bits, bits_map, model_ref)
         self._quality, self._effort, self._tune, self._by_reference = quality, effort, tune, model_ref
+        self._grain = grain
         self._blob = model
         self._device = "cpu"
 
@@ -144,10 +153,14 @@ class HyperpriorCodec(Codec):
             raise other_channels(self.codec_id, self._n_channels, spec, instead)
 
     def get_config(self) -> dict[str, JSON]:
-        """Nothing, as all is in the model and in the payloads; with `model_ref` the SHA-256 and the name of the model."""
-        if not self._by_reference:
-            return {}
-        return {"model": {"sha256": hashlib.sha256(self._stored).hexdigest(), "name": self._name}}
+        """The grain, if there is any, and with `model_ref` the SHA-256 and the name of the model.
+
+        All else is in the model and in the payloads.
+        """
+        config: dict[str, JSON] = {"grain": self._grain} if self._grain else {}
+        if self._by_reference:
+            config["model"] = {"sha256": hashlib.sha256(self._stored).hexdigest(), "name": self._name}
+        return config
 
     def get_model(self) -> bytes:
         """What decoding needs: integers of the decoder's networks, and tables. Nothing with `model_ref`."""
@@ -161,14 +174,14 @@ class HyperpriorCodec(Codec):
     @classmethod
     def restore(cls, config: dict[str, JSON], model: bytes) -> Self:
         """The decoder from what an archive stores."""
-        reference = model_reference(config)
+        reference, grain = model_reference(config), _grain_of(config)
         if reference is None:
-            codec = cls(model=model)
+            codec = cls(model=model, grain=grain)
         elif model:
             raise ModelError("the codec's config names a model by its hash, and the archive holds one: expected one of both")
         else:
             sha256, name = reference
-            codec = cls(model=shipped.find_stored(sha256, name), model_ref=True)
+            codec = cls(model=shipped.find_stored(sha256, name), model_ref=True, grain=grain)
             codec._name = name
         _ = codec._model.engine, codec._model.bank  # a bad model is found when it is restored, not inside of a group
         return codec
@@ -193,7 +206,7 @@ class HyperpriorCodec(Codec):
         height, width = -(-spec.image.height // stride), -(-spec.image.width // stride)
         with self._decoding(), crew.working():
             rows = None if items is None else [i * per_image + c for i in items for c in range(per_image)]
-            conditions, latents = payloads.read_latents(model, payload, n, height, width, rows)
+            conditions, latents = payloads.read_latents(model, payload, n, height, width, rows, self._grain)
             planes = synthesised(model, latents, conditions)
         planes = planes[:, : spec.image.height, : spec.image.width]
         return _from_planes(planes, per_image)
@@ -250,15 +263,29 @@ def model_reference(config: Mapping[str, JSON]) -> tuple[str, str] | None:
     Raises:
         ModelError: the config is neither empty nor such a reference.
     """
-    if not config:
+    if not set(config) <= {"model", "grain"}:
+        raise ModelError(f"the codec's config has {sorted(config)}, expected nothing, or 'model' or 'grain'")
+    if "model" not in config:
         return None
-    reference = config.get("model")
-    if set(config) != {"model"} or not isinstance(reference, dict) or set(reference) != {"sha256", "name"}:
-        raise ModelError(f"the codec's config has {sorted(config)}, expected nothing, or 'model' with 'sha256' and 'name'")
+    reference = config["model"]
+    if not isinstance(reference, dict) or set(reference) != {"sha256", "name"}:
+        raise ModelError("the codec's config has a 'model' that is not a 'sha256' and a 'name'")
     sha256, name = reference["sha256"], reference["name"]
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(name, str):
         raise ModelError("the codec's config does not name its model by a SHA-256 and a name")
     return sha256, name[:MAX_NAME]
+
+
+def _grain_of(config: Mapping[str, JSON]) -> int:
+    """The percent of grain of a stored config.
+
+    Raises:
+        ModelError: it is none.
+    """
+    grain = config.get("grain", 0)
+    if type(grain) is not int or (not 0 < grain <= MAX_GRAIN and "grain" in config):
+        raise ModelError(f"the codec's config has grain {grain!r}, expected 1 to {MAX_GRAIN}")
+    return grain
 
 
 def _with_bits(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from batchcodec.entropy import gaussian, leb128, values
 from batchcodec.errors import PayloadError
-from batchcodec.learned.hyperprior import coding
+from batchcodec.learned.hyperprior import coding, grain
 from batchcodec.learned.hyperprior.architecture import HYPER_STRIDE
 from batchcodec.learned.hyperprior.engine import Latents, Tables
 from batchcodec.learned.hyperprior.model import LoadedModel
@@ -141,7 +141,13 @@ class _Fields:
 
 
 def read_latents(
-    model: LoadedModel, payload: bytes, n: int, height: int, width: int, rows: Sequence[int] | None = None
+    model: LoadedModel,
+    payload: bytes,
+    n: int,
+    height: int,
+    width: int,
+    rows: Sequence[int] | None = None,
+    percent: int = 0,
 ) -> tuple[coding.Conditions, Latents]:
     """Conditions of images and their latents, int16 [N, height, width, M], from a payload.
 
@@ -152,27 +158,34 @@ def read_latents(
         height: of the latents.
         width: of them.
         rows: the images that are wanted, in any order; all by default. Streams without any of them are not looked at.
+        percent: of grain that the latents get, see `grain`.
 
     Raises:
         PayloadError: the payload is damaged or not of this shape.
     """
     fields = _Fields.of(payload, n)
-    each, streams, places = fields.each, fields.streams, rows
+    each, streams, places, numbers = fields.each, fields.streams, rows, np.arange(n)
     if rows is not None and len(streams) > 1:
         wanted = sorted({row // each for row in rows})
         before = {stream: place * each for place, stream in enumerate(wanted)}
         places = [before[row // each] + row % each for row in rows]
-        n = sum(min(n, (stream + 1) * each) - stream * each for stream in wanted)
+        numbers = np.concatenate([numbers[stream * each : (stream + 1) * each] for stream in wanted])
         streams = [streams[stream] for stream in wanted]
-    conditions, latents = _read(model, fields, streams, n, height, width)
+    conditions, latents = _read(model, fields, streams, numbers, height, width, percent)
     return (conditions, latents) if places is None else (conditions[list(places)], latents[list(places)])
 
 
 def _read(
-    model: LoadedModel, fields: _Fields, streams: list[tuple[memoryview, memoryview]], n: int, height: int, width: int
+    model: LoadedModel,
+    fields: _Fields,
+    streams: list[tuple[memoryview, memoryview]],
+    numbers: npt.NDArray[np.int64],
+    height: int,
+    width: int,
+    percent: int,
 ) -> tuple[coding.Conditions, Latents]:
-    """The N images of some streams, of which all but the last have the same number."""
-    decoder = values.Decoder(streams, model.bank)
+    """The images of these numbers, int64 [N], of some streams, of which all but the last have the same number of them."""
+    n, decoder = len(numbers), values.Decoder(streams, model.bank)
 
     def take(index: Tables) -> npt.NDArray[np.int32]:
         return decoder.take(index, each=fields.each * (len(index) // n))
@@ -187,10 +200,20 @@ def _read(
     if flat.max(initial=0) > HYPER_LIMIT or flat.min(initial=0) < -HYPER_LIMIT:
         raise PayloadError("hyperprior-1 payload: a hyper-latent out of range")
     conditions = model.conditions(qualities.astype(np.uint8))
+    arch, (steps, _, _) = model.arch, conditions.arrays
+    noise = np.empty((n, height * width, arch.latent if percent else 0), np.int16)
+    seeds = np.empty(n, np.uint32)
+    if percent:
+        grain.seeds_of(flat.reshape(n, -1), numbers, seeds)
 
-    def code(_: int, at: npt.NDArray[np.int64], mean: Latents, index: Tables) -> npt.NDArray[np.int32]:
-        return take(index.reshape(-1)).reshape(index.shape)
+    def code(i: int, at: npt.NDArray[np.int64], mean: Latents, index: Tables) -> npt.NDArray[np.int32]:
+        k = take(index.reshape(-1)).reshape(index.shape)
+        if percent:
+            grain.sprinkle(k, index, steps, at, arch.channels_of(i).start, arch.hyper, percent, seeds, noise)
+        return k
 
     latents = model.engine.walk(flat.reshape(shape), conditions, height, width, code)
     decoder.finish()
+    if percent:  # only now: what was coded later looked at the latents without it
+        grain.add(noise.reshape(-1), latents.reshape(-1))
     return conditions, latents
