@@ -217,7 +217,8 @@ def _reference(plugins: Registry) -> Callable[[CodecRecord], Codec]:
         named = model_reference(record.config)
         if named is None or record.model:
             return ReferenceHyperprior.restore(record.config, record.model)
-        return ReferenceHyperprior.restore({}, shipped.find_stored(*named))
+        rest = {key: value for key, value in record.config.items() if key != "model"}
+        return ReferenceHyperprior.restore(rest, shipped.find_stored(*named))
 
     return restore
 

@@ -154,7 +154,7 @@ def info_text(info: ArchiveInfo) -> str:
     if info.labels:
         lines.append(f"labels  {counts(info.labels, 12)}")
     for codec in info.codecs:
-        shown = {} if codec.model_name is not None else codec.config
+        shown = {key: value for key, value in codec.config.items() if codec.model_name is None or key != "model"}
         config = ", ".join(f"{key}={value}" for key, value in shown.items())
         weights = f", weights {size(codec.model_bytes)} ({str(codec.model_sha256)[:12]})" if codec.model_bytes else ""
         if codec.model_name is not None:

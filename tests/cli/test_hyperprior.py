@@ -129,22 +129,23 @@ def test_an_archive_with_a_reference_is_described_without_torch(rgb_images: Path
 
 
 @pytest.mark.usefixtures("tiny_shipped")
+@pytest.mark.parametrize("options", [(), ("--model-ref",)], ids=["", "ref"])
+@pytest.mark.parametrize("codec", ["hyperprior-1", "hyperprior-1:quality=5,grain=80"])
 def test_the_reference_decoder_gives_the_same_pixels(
-    invoke: RunCli, eight_bits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: RunCli, eight_bits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, options: tuple[str, ...]
 ) -> None:
     from batchcodec.learned.hyperprior.codec import HyperpriorCodec
 
-    for options in ((), ("--model-ref",)):
-        archive = tmp_path / f"a{len(options)}.cpack"
-        assert invoke("pack", eight_bits, archive, *HYPERPRIOR, *options).rc == 0
-        assert invoke("unpack", archive, tmp_path / f"usual{len(options)}").rc == 0
-        with monkeypatch.context() as patch:
-            patch.delattr(HyperpriorCodec, "decode")  # so it is known to be the other one
-            done = invoke("unpack", archive, tmp_path / f"reference{len(options)}", "--reference", "--json")
-            assert (done.rc, done.json["n_items"], done.json["n_rounded"]) == (0, 10, 0)
-        for path in sorted((tmp_path / f"usual{len(options)}").rglob("*.png")):
-            other = tmp_path / f"reference{len(options)}" / path.relative_to(tmp_path / f"usual{len(options)}")
-            assert path.read_bytes() == other.read_bytes()
+    archive = tmp_path / "a.cpack"
+    assert invoke("pack", eight_bits, archive, "-c", codec, *options).rc == 0
+    assert ("grain=80" in invoke("info", archive).stdout) == ("grain" in codec)
+    assert invoke("unpack", archive, tmp_path / "usual").rc == 0
+    with monkeypatch.context() as patch:
+        patch.delattr(HyperpriorCodec, "decode")  # so it is known to be the other one
+        done = invoke("unpack", archive, tmp_path / "reference", "--reference", "--json")
+        assert (done.rc, done.json["n_items"], done.json["n_rounded"]) == (0, 10, 0)
+    for path in sorted((tmp_path / "usual").rglob("*.png")):
+        assert path.read_bytes() == (tmp_path / "reference" / path.relative_to(tmp_path / "usual")).read_bytes()
 
 
 def test_the_reference_decoder_leaves_other_codecs_alone(
