@@ -94,8 +94,7 @@ def train_command(
     texture: Annotated[
         float | None,
         typer.Option(
-            help="hyperprior-1: how much textures count that are too faint to be coded, for archives with grain: the squared "
-            "error that a distance of 1 is worth; try 200.",
+            help="hyperprior-1: part of the loss, 0 to 1, that is a distance of textures, for archives with grain.",
             show_default="0",
         ),
     ] = None,

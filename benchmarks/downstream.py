@@ -7,12 +7,14 @@
 Images are 64x64. The classifier is a plain network of three convolutions, which reads its batches through
 `batchcodec.torch.CpackDataset` whatever it is trained on: originals lie in an archive of the lossless codec `zstd`, others in
 archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics; `noise` are originals with as
-much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. It is tested on original
+much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. Where there is a model that was
+trained for textures (`train_textures.py`), it is measured with `grain=100`, too. The classifier is tested on original
 test images, and on test images that were coded like those that it was trained on. Accuracies are means over seeds, with the
 spread from the lowest to the highest. The codecs saw no test image and no label.
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
-400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.
+400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any, and
+with grain the one that went on from it with the training tiles.
 They are packed in an order that mixes classes: what a video codec chooses for a whole mosaic of one class seems to tell the
 class, as decoded test images were recognised better then.
 
@@ -52,6 +54,8 @@ SHIPPED = Path(batchcodec.__file__).parent / "models" / "photo-rgb.safetensors"
 ORIGINALS = "zstd"
 NOISE = "noise"
 LEARNED = "hyperprior-1:quality={q},effort=1,tune=mse"
+GRAIN = ",grain=100"
+TEXTURES = Path(__file__).with_name("models") / "eurosat64-textures.safetensors"
 RIVALS = ("avif:quality=20,mosaic=true", "avif:quality=12,mosaic=true", "avif:quality=1,mosaic=true")
 CACHE_BYTES = 128 << 20
 """More than the pixels of a training set: each group is decoded once."""
@@ -67,6 +71,8 @@ class Settings:
 
     model: Path
     qualities: tuple[int, ...]
+    grain_model: Path | None
+    grain_qualities: tuple[int, ...]
     rivals: tuple[str, ...]
     train_per_class: int
     epochs: int
@@ -74,12 +80,20 @@ class Settings:
     @property
     def codecs(self) -> list[str]:
         """Originals first, with noise, then falling quality."""
-        return [ORIGINALS, NOISE, *(LEARNED.format(q=q) for q in self.qualities), *self.rivals]
+        learned = [LEARNED.format(q=q) for q in self.qualities]
+        learned += [LEARNED.format(q=q) + GRAIN for q in self.grain_qualities]
+        return [ORIGINALS, NOISE, *learned, *self.rivals]
+
+    def model_of(self, codec: str) -> Path | None:
+        """The model that a codec takes, if it takes one."""
+        if not codec.startswith("hyperprior"):
+            return None
+        return self.grain_model if codec.endswith(GRAIN) else self.model
 
 
 SETS = {
-    "fashion": Settings(FASHION_MODEL, (65, 40, 20, 1), RIVALS[1:], 1000, 8),
-    "eurosat": Settings(SHIPPED, (75, 50, 25, 1), (*RIVALS, "jpeg:quality=17"), 400, 16),
+    "fashion": Settings(FASHION_MODEL, (65, 40, 20, 1), None, (), RIVALS[1:], 1000, 8),
+    "eurosat": Settings(SHIPPED, (75, 50, 25, 1), TEXTURES, (60, 40, 20, 1), (*RIVALS, "jpeg:quality=17"), 400, 16),
 }
 
 
@@ -172,7 +186,7 @@ def _first_of_each(split: Split, n: int) -> Split:
     return Split(split.images[kept], split.labels[kept])
 
 
-def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any]:
+def packed(split: Split, target: Path, codec: str, model: Path | None) -> dict[str, Any]:
     """Pack a split, if that is not done, and say what the archive weighs and how good it is."""
     note = target.with_suffix(".json")
     if not note.exists() or not target.exists():
@@ -182,7 +196,7 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
         np.savez(source, images=images, labels=split.labels)
         options = PackOptions(
             codec=ORIGINALS if codec == NOISE else codec,
-            model=model if codec.startswith("hyperprior") else None,
+            model=model,
             force=True,
             workers=torch.get_num_threads(),
         )
@@ -273,13 +287,15 @@ def summary(rows: Sequence[Trained]) -> list[dict[str, Any]]:
 def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each set and kind of test images: what TARGET_DB costs, and the largest archive that costs more than a point.
 
-    The accuracy at TARGET_DB is interpolated between the settings of the learned codec beside it.
+    The accuracy at TARGET_DB is interpolated between the settings of the learned codec beside it. Those with grain are on
+    their own.
     """
     found: list[dict[str, Any]] = []
-    for name, tests in itertools.product(sorted({row["set"] for row in rows}), TESTS):
+    for name, tests, grain in itertools.product(sorted({row["set"] for row in rows}), TESTS, (False, True)):
         own = [row for row in rows if row["set"] == name]
         base = next((row[tests] for row in own if row["codec"] == ORIGINALS), None)
         coded = [row for row in own if row["mean_psnr"] is not None and row["codec"] != NOISE]
+        coded = [row for row in coded if row["codec"].endswith(GRAIN) == grain]
         learned = np.array(sorted((row["mean_psnr"], row[tests]) for row in coded if row["codec"].startswith("hyperprior")))
         if base is None or not coded:
             continue
@@ -290,6 +306,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "set": name,
                 "tests": tests,
+                "grain": grain,
                 "loss_at_target": None if at_target is None else base - at_target,
                 "falls_at_bytes": max(fallen, default=None),
             }
@@ -321,7 +338,8 @@ def sentence(verdict: dict[str, Any]) -> str:
     loss, size = verdict["loss_at_target"], verdict["falls_at_bytes"]
     at = f"{TARGET_DB} dB was not measured" if loss is None else f"{TARGET_DB} dB costs {100 * loss:.1f} points"
     falls = "no archive costs more than one" if size is None else f"more than one point goes from {size:.0f} bytes per image on"
-    return f"{verdict['set']}, {TESTS[verdict['tests']]}: {at}; {falls}"
+    grain = ", with grain" if verdict["grain"] else ""
+    return f"{verdict['set']}{grain}, {TESTS[verdict['tests']]}: {at}; {falls}"
 
 
 def main() -> None:
@@ -358,7 +376,7 @@ def one(name: str, splits: tuple[Split, Split], codec: str, seed: int, epochs: i
     paths = []
     for part, split, text in (("train", splits[0], codec), ("test", splits[1], codec), ("test", splits[1], ORIGINALS)):
         paths.append(folder / f"{part}-{re.sub('[^a-z0-9]+', '-', text)}.cpack")
-        facts = packed(split, paths[-1], text, SETS[name].model)
+        facts = packed(split, paths[-1], text, SETS[name].model_of(text))
         if part == "train":
             of_training = facts
     dataset = CpackDataset(paths[0], cache_bytes=CACHE_BYTES)

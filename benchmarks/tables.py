@@ -182,7 +182,8 @@ def trained_from_archives() -> str:
     rows = []
     for row in run["summary"]:
         codec, _, options = row["codec"].partition(":")
-        name = f"`{codec}`, {options.split(',')[0].replace('=', ' ')}"
+        grain = ", with grain" * row["codec"].endswith(downstream.GRAIN)
+        name = f"`{codec}`, {options.split(',')[0].replace('=', ' ')}{grain}"
         name = {downstream.ORIGINALS: "originals", downstream.NOISE: "originals with white noise"}.get(codec, name)
         psnr = "" if row["mean_psnr"] is None else f"{row['mean_psnr']:.2f}"
         accuracies = [

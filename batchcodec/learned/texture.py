@@ -5,11 +5,13 @@ guess. This distance asks how strong the answers of some small filters are aroun
 right strength and shape is as good as the texture itself. Random filters will do for that (Ustyuzhaninov et al. 2016, "Texture
 synthesis using shallow convolutional networks with random filters"); that strength is compared on a logarithmic scale makes
 faint textures count like strong ones.
+
+Filters are drawn anew each time. With the same ones for all of a training, and windows as large as the blocks of a transform,
+networks learned to please these filters: pictures looked fine, but classifiers that were trained on them were at a loss with
+originals.
 """
 
 from __future__ import annotations
-
-from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,19 +19,18 @@ from torch import Tensor
 
 SIDE = 5
 """Of the filters, in pixels."""
-N_FILTERS = 48
-WINDOW = 8
-"""Strength is the mean over so many pixels each way."""
+N_FILTERS = 32
+WINDOWS = (4, 8)
+"""Strength is the mean over so many pixels each way, a multiple of 4; small ones see where in a block it is."""
 SCALES = 2
 """The images themselves, and at half of their size."""
 FAINTEST = 4.0
 """Squared gray levels: differences between textures fainter than that hardly count."""
 
 
-@cache
-def filters(channels: int) -> Tensor:
+def filters(channels: int, device: torch.device | None = None) -> Tensor:
     """Random filters that pass over a plain area, of norm 1, float32 [N_FILTERS, C, SIDE, SIDE]; a third of them is gray."""
-    weight = torch.randn(N_FILTERS, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
+    weight = torch.randn(N_FILTERS, channels, SIDE, SIDE).to(device)
     third = N_FILTERS // 3
     weight[:third] = weight[:third].mean(1, keepdim=True)
     weight -= weight.mean((2, 3), keepdim=True)
@@ -37,24 +38,28 @@ def filters(channels: int) -> Tensor:
     return weight / norm[:, None, None, None]
 
 
-def roughness(x: Tensor) -> list[Tensor]:
-    """ln(FAINTEST + strength) around each place: [N, N_FILTERS, h, w] for each scale that the filters fit into.
+def texture_distance(x: Tensor, y: Tensor) -> Tensor:
+    """The mean squared difference of ln(FAINTEST + strength of answers), over filters, windows and scales: [N].
 
     Args:
-        x: gray levels [N, C, H, W], at least SIDE each way.
+        x: gray levels 0..255 [N, C, H, W], at least SIDE each way.
+        y: likewise; equal images have the distance 0.
     """
-    found = []
-    for _ in range(SCALES):
-        answers = F.conv2d(x, filters(x.shape[1]).to(x))
-        window = [min(WINDOW, side) for side in answers.shape[2:]]
-        found.append(torch.log(FAINTEST + F.avg_pool2d(answers**2, window, WINDOW // 2)))
-        x = F.avg_pool2d(x, 2)
+    terms = []
+    for scale in range(SCALES):
+        if scale:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         if min(x.shape[2:]) < SIDE:
             break
-    return found
+        weight = filters(x.shape[1], x.device)
+        for a, b in zip(_roughness(x, weight), _roughness(y, weight), strict=True):
+            terms.append(((a - b) ** 2).mean((1, 2, 3)))
+    return torch.stack(terms).mean(0)
 
 
-def texture_distance(x: Tensor, y: Tensor) -> Tensor:
-    """The mean squared difference of `roughness` between gray levels 0..255 [N, C, H, W]: [N], 0 for equal images."""
-    pairs = zip(roughness(x), roughness(y), strict=True)
-    return torch.cat([((a - b) ** 2).flatten(1) for a, b in pairs], 1).mean(1)
+def _roughness(x: Tensor, weight: Tensor) -> list[Tensor]:
+    """ln(FAINTEST + strength) of the answers of filters, [N, N_FILTERS, h, w] for each window, at every half of one."""
+    strength = F.avg_pool2d(F.conv2d(x, weight) ** 2, 2)  # of what all windows are made
+    windows = [[min(side // 2, length) for length in strength.shape[2:]] for side in WINDOWS]
+    means = [F.avg_pool2d(strength, window, side // 4) for side, window in zip(WINDOWS, windows, strict=True)]
+    return [torch.log(FAINTEST + mean) for mean in means]

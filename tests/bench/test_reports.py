@@ -91,7 +91,8 @@ def test_where_accuracy_falls(module: Any) -> None:
         row("avif", 50, 25, 0.8),
     ]
     originals, decoded = downstream["verdicts"](rows)
-    assert originals == {"set": "x", "tests": "accuracy", "loss_at_target": pytest.approx(0), "falls_at_bytes": None}
+    expected = {"set": "x", "tests": "accuracy", "grain": False, "loss_at_target": pytest.approx(0), "falls_at_bytes": None}
+    assert originals == expected
     assert decoded["falls_at_bytes"] == 60
     assert decoded["loss_at_target"] == pytest.approx(0.02 * 4 / 6)
     said = downstream["sentence"](decoded)
@@ -100,3 +101,8 @@ def test_where_accuracy_falls(module: Any) -> None:
     assert (outside["loss_at_target"], outside["falls_at_bytes"]) == (None, None)
     assert "was not measured; no archive costs more" in downstream["sentence"](outside)
     assert downstream["verdicts"](rows[1:]) == []
+    rough = [row(f"{learned},grain=100", 80, 32.75, 0.9), row(f"{learned},grain=100", 70, 28.75, 0.85)]
+    *others, last = downstream["verdicts"](rows + rough)
+    assert [verdict for verdict in others if not verdict["grain"]] == [originals, decoded]
+    assert (last["loss_at_target"], last["falls_at_bytes"]) == (pytest.approx(0.05 / 2), 70)
+    assert downstream["sentence"](last).startswith("x, with grain, tested on decoded images: 30.75 dB costs 2.5 points")

@@ -291,8 +291,8 @@ def test_train_a_profile(invoke: RunCli, gray_file: Path, tmp_path: Path) -> Non
 
 def test_train_for_grain(invoke: RunCli, gray_file: Path, tmp_path: Path) -> None:
     model, rough = tmp_path / "mine.safetensors", tmp_path / "rough.cpack"
-    assert invoke("train", gray_file, "-o", model, *TRAIN, "--texture", 200, "--minutes", 0.01).rc == 0
-    assert model_file.parse(model.read_bytes())[1]["training"]["settings"]["texture"] == 200
+    assert invoke("train", gray_file, "-o", model, *TRAIN, "--texture", 0.5, "--minutes", 0.01).rc == 0
+    assert model_file.parse(model.read_bytes())[1]["training"]["settings"]["texture"] == 0.5
     assert invoke("pack", gray_file, rough, "-c", "hyperprior-1:quality=10,grain=100", "-m", model).rc == 0
     assert "grain" in invoke("info", rough).stdout
     assert invoke("verify", rough).rc == 0

@@ -46,7 +46,7 @@ class Settings(RunSettings):
         weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
         ms_ssim: what part of the distortion is that of MS-SSIM, 0 to 1; the rest is that of the MSE.
-        texture: MSE that a texture distance of 1 counts as, see `texture`; models for archives with grain want some hundreds.
+        texture: what part of it is that of textures, for archives with grain, 0 to 1 and at most what `ms_ssim` leaves.
     """
 
     minutes: float = 10.0
@@ -69,7 +69,7 @@ class Settings(RunSettings):
                 "weight_limit": (1, 127),
                 "validation": (1, 1 << 30),
                 "ms_ssim": (0.0, 1.0),
-                "texture": (0.0, 1e6),
+                "texture": (0.0, 1.0 - self.ms_ssim),
             }
         )
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
@@ -118,7 +118,7 @@ class Trainer(loop.Trainer[Settings]):
             model.start_linear(data.train, settings.coarsest, settings.finest, seed=settings.seed)
         for _, layer in models.exact_layers(model.decoder):
             layer.weight_limit = settings.weight_limit
-        model.similarity_share, model.texture_weight = settings.ms_ssim, settings.texture
+        model.similarity_share, model.texture_share = settings.ms_ssim, settings.texture
         super().__init__(model, data, settings)
         self.model: Model
         self.average: Model

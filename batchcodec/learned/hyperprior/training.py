@@ -10,11 +10,10 @@ uniform quantiser at high rate (MSE = D^2 / 12); the networks find the best effe
 Latents are rounded with straight-through gradients on the way to the decoder and to their own contexts; in the rate term they
 get uniform noise instead (Balle et al. 2017, section 3).
 
-With a weight t of texture, t * `texture_distance` is added to the MSE. It looks at the picture with grain (see `grain`), the
-MSE at the one without: the networks learn to say how strong textures are that cost too much to be coded, and to make such
-textures of noise.
-
-With a share s of MS-SSIM, (1 - s) MSE + s * SIMILARITY_UNIT * (1 - MS-SSIM) stands for the MSE.
+With a share s of MS-SSIM and a share t of texture, (1 - s - t) MSE + s * SIMILARITY_UNIT * (1 - MS-SSIM) + t * TEXTURE_UNIT *
+`texture_distance` stands for the MSE. The distance of textures looks at the picture with grain (see `grain`), the rest at the
+one without: the networks learn to say how strong textures are that cost too much to be coded, and to make such textures of
+noise.
 
 The start is the linear transform: principal components of the patches, with the nonlinear parts scaled down.
 """
@@ -57,6 +56,9 @@ KAPPA = 6 / math.log(2)
 SIMILARITY_UNIT = 1500.0
 """MSE that an MS-SSIM of 0 counts as: about the ratio of the weights that are used for models of either kind at one rate (the
 pairs of CompressAI's, Begaint et al. 2020, lie between 1200 and 2500)."""
+TEXTURE_UNIT = 300.0
+"""MSE that a texture distance of 1 counts as: textures that are missing, which are of that distance or more, then count like an
+error of 23 dB."""
 LOG_RATIO_RANGE = (-3.0, 7.0)
 """log2 of a standard deviation in steps: what the tables cover."""
 
@@ -91,8 +93,8 @@ class Model(nn.Module):
         self.register_buffer("nominal", torch.ones(arch.anchors))
         self.similarity_share = 0.0
         """What part of the distortion is that of MS-SSIM, from 0 to 1."""
-        self.texture_weight = 0.0
-        """MSE that a texture distance of 1 counts as."""
+        self.texture_share = 0.0
+        """What part of it is that of textures."""
 
     def nominal_step(self, quality: Tensor) -> Tensor:
         """The step D that the loss has for qualities [N] in 0..99."""
@@ -142,7 +144,7 @@ class Model(nn.Module):
                 ratio = torch.exp2((scale / SCALE_STEPS - log_d).clamp(*LOG_RATIO_RANGE))
                 noisy = residual + torch.rand_like(residual) - 0.5 if noise else rounded
                 bits = bits + gaussian_bits(noisy, ratio).sum((1, 2, 3))
-                if self.texture_weight:
+                if self.texture_share:
                     grain.append((rounded == 0) * d * grain_like(ratio))
                 if own is None and len(positions[1]):
                     first = put(coded, positions[:1], height, width)
@@ -167,9 +169,9 @@ class Model(nn.Module):
         """The scalar that training minimises."""
         step = self.nominal_step(quality)
         weight = step / cast(Tensor, self.nominal).log().mean().exp()
-        share = self.similarity_share
-        distortion = (1 - share) * cost.mse + share * SIMILARITY_UNIT * (1 - cost.similarity)
-        distortion = distortion + self.texture_weight * cost.texture
+        similarity, texture = self.similarity_share, self.texture_share
+        distortion = (1 - similarity - texture) * cost.mse
+        distortion = distortion + similarity * SIMILARITY_UNIT * (1 - cost.similarity) + texture * TEXTURE_UNIT * cost.texture
         per_image = cost.bits_per_pixel + KAPPA / step**2 * self.arch.channels * distortion
         return (weight * per_image).mean()
 
