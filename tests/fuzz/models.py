@@ -18,7 +18,7 @@ from batchcodec.learned.autoencoder import AutoencoderCodec
 from batchcodec.learned.balle.codec import Balle2017Codec
 from batchcodec.learned.comcnn.codec import ComcnnCodec
 from batchcodec.learned.hyperprior.codec import HyperpriorCodec
-from batchcodec.types import GroupSpec, ImageSpec, Pixels
+from batchcodec.types import JSON, GroupSpec, ImageSpec, Pixels
 
 from . import mutators
 from .oracle import CORPUS, Target
@@ -280,15 +280,16 @@ HYPERPRIOR_MODEL = Target(
 
 
 @cache
-def _decoders() -> tuple[HyperpriorCodec, reference.ReferenceHyperprior]:
-    blob = stored("hyperprior_model")
-    return HyperpriorCodec.restore({}, blob), reference.ReferenceHyperprior.restore({}, blob)
+def _decoders(grain: bool) -> tuple[HyperpriorCodec, reference.ReferenceHyperprior]:
+    blob, config = stored("hyperprior_model"), dict[str, JSON]({"grain": 100} if grain else {})
+    return HyperpriorCodec.restore(config, blob), reference.ReferenceHyperprior.restore(config, blob)
 
 
 def read_hyperprior(data: bytes) -> None:
-    """Byte 0 chooses the group; torch and numpy give the same pixels, or both refuse; so do single items."""
-    codec, other = _decoders()
-    n, height, width = ((1, 1, 1), (2, 9, 20), (3, 17, 8), (1, 33, 33))[(data + b"\0")[0] % 4]
+    """Byte 0 chooses the group and if there is grain; both decoders give the same pixels or refuse; so do single items."""
+    first = (data + b"\0")[0]
+    codec, other = _decoders(first // 4 % 2 == 1)
+    n, height, width = ((1, 1, 1), (2, 9, 20), (3, 17, 8), (1, 33, 33))[first % 4]
     spec, payload = GroupSpec(n, ImageSpec(height, width, codec._n_channels)), data[1:]
     pixels = _outcome(lambda: codec.decode(payload, spec))
     _same(pixels, _outcome(lambda: other.decode(payload, spec)))
@@ -304,6 +305,7 @@ def _hyperprior_payloads() -> Iterable[bytes]:
         for quality in (20, 90):
             coded = HyperpriorCodec(model=perturbed("least"), quality=quality, effort=1)
             yield bytes([i]) + coded.encode(images)
+            yield bytes([i + 4]) + coded.encode(images)
             if n > 1:
                 yield bytes([i]) + _in_streams(coded, images)
 
