@@ -57,7 +57,7 @@ OWN_OPTIONS = {
     TrainedCodec.autoencoder: (*SHAPE, "norm", "rate-weight", "epochs", "validation"),
     TrainedCodec.balle2017: (*SHAPE, "lambda", "epochs"),
     TrainedCodec.comcnn: ("from", *SHAPE[1:], "compact", "base", "qualities", "rate-weight", "epochs"),
-    TrainedCodec.hyperprior: ("from", "profile", "ms-ssim", "texture"),
+    TrainedCodec.hyperprior: ("from", "profile", "ms-ssim"),
 }
 """Options that not all codecs have."""
 
@@ -89,13 +89,6 @@ def train_command(
         float | None,
         typer.Option(
             help="hyperprior-1: part of the loss, 0 to 1, that is 1 - MS-SSIM; the rest is squared error.", show_default="0"
-        ),
-    ] = None,
-    texture: Annotated[
-        float | None,
-        typer.Option(
-            help="hyperprior-1: part of the loss, 0 to 1, that is a distance of textures, for archives with grain.",
-            show_default="0",
         ),
     ] = None,
     latent: Annotated[
@@ -201,7 +194,6 @@ def train_command(
         "from": start,
         "profile": profile,
         "ms-ssim": ms_ssim,
-        "texture": texture,
         "latent": latent,
         "width": width,
         "depth": depth,

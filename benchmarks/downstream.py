@@ -7,14 +7,13 @@
 Images are 64x64. The classifier is a plain network of three convolutions, which reads its batches through
 `batchcodec.torch.CpackDataset` whatever it is trained on: originals lie in an archive of the lossless codec `zstd`, others in
 archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics; `noise` are originals with as
-much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. Where there is a model that was
-trained for textures (`train_textures.py`), it is measured with `grain=100`, too. The classifier is tested on original
-test images, and on test images that were coded like those that it was trained on. Accuracies are means over seeds, with the
+much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. Rows with `grain=100` are of the
+same bytes as those without. The classifier is tested on original test images, and on test images that were coded like those
+that it was trained on. Accuracies are means over seeds, with the
 spread from the lowest to the highest. The codecs saw no test image and no label.
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
-400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any, and
-with grain the one that went on from it with the training tiles.
+400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.
 They are packed in an order that mixes classes: what a video codec chooses for a whole mosaic of one class seems to tell the
 class, as decoded test images were recognised better then.
 
@@ -55,7 +54,6 @@ ORIGINALS = "zstd"
 NOISE = "noise"
 LEARNED = "hyperprior-1:quality={q},effort=1,tune=mse"
 GRAIN = ",grain=100"
-TEXTURES = Path(__file__).with_name("models") / "eurosat64-textures.safetensors"
 RIVALS = ("avif:quality=20,mosaic=true", "avif:quality=12,mosaic=true", "avif:quality=1,mosaic=true")
 CACHE_BYTES = 128 << 20
 """More than the pixels of a training set: each group is decoded once."""
@@ -71,8 +69,6 @@ class Settings:
 
     model: Path
     qualities: tuple[int, ...]
-    grain_model: Path | None
-    grain_qualities: tuple[int, ...]
     rivals: tuple[str, ...]
     train_per_class: int
     epochs: int
@@ -81,19 +77,12 @@ class Settings:
     def codecs(self) -> list[str]:
         """Originals first, with noise, then falling quality."""
         learned = [LEARNED.format(q=q) for q in self.qualities]
-        learned += [LEARNED.format(q=q) + GRAIN for q in self.grain_qualities]
-        return [ORIGINALS, NOISE, *learned, *self.rivals]
-
-    def model_of(self, codec: str) -> Path | None:
-        """The model that a codec takes, if it takes one."""
-        if not codec.startswith("hyperprior"):
-            return None
-        return self.grain_model if codec.endswith(GRAIN) else self.model
+        return [ORIGINALS, NOISE, *learned, *(codec + GRAIN for codec in learned), *self.rivals]
 
 
 SETS = {
-    "fashion": Settings(FASHION_MODEL, (65, 40, 20, 1), None, (), RIVALS[1:], 1000, 8),
-    "eurosat": Settings(SHIPPED, (75, 50, 25, 1), TEXTURES, (60, 40, 20, 1), (*RIVALS, "jpeg:quality=17"), 400, 16),
+    "fashion": Settings(FASHION_MODEL, (65, 40, 20, 1), RIVALS[1:], 1000, 8),
+    "eurosat": Settings(SHIPPED, (75, 50, 25, 1), (*RIVALS, "jpeg:quality=17"), 400, 16),
 }
 
 
@@ -186,7 +175,7 @@ def _first_of_each(split: Split, n: int) -> Split:
     return Split(split.images[kept], split.labels[kept])
 
 
-def packed(split: Split, target: Path, codec: str, model: Path | None) -> dict[str, Any]:
+def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any]:
     """Pack a split, if that is not done, and say what the archive weighs and how good it is."""
     note = target.with_suffix(".json")
     if not note.exists() or not target.exists():
@@ -196,7 +185,7 @@ def packed(split: Split, target: Path, codec: str, model: Path | None) -> dict[s
         np.savez(source, images=images, labels=split.labels)
         options = PackOptions(
             codec=ORIGINALS if codec == NOISE else codec,
-            model=model,
+            model=model if codec.startswith("hyperprior") else None,
             force=True,
             workers=torch.get_num_threads(),
         )
@@ -376,7 +365,7 @@ def one(name: str, splits: tuple[Split, Split], codec: str, seed: int, epochs: i
     paths = []
     for part, split, text in (("train", splits[0], codec), ("test", splits[1], codec), ("test", splits[1], ORIGINALS)):
         paths.append(folder / f"{part}-{re.sub('[^a-z0-9]+', '-', text)}.cpack")
-        facts = packed(split, paths[-1], text, SETS[name].model_of(text))
+        facts = packed(split, paths[-1], text, SETS[name].model)
         if part == "train":
             of_training = facts
     dataset = CpackDataset(paths[0], cache_bytes=CACHE_BYTES)

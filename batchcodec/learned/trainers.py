@@ -73,9 +73,8 @@ def _hyperprior(images: list[Pixels], shared: dict[str, Any], given: dict[str, A
     from batchcodec.learned.hyperprior.trainer import Settings
     from batchcodec.learned.hyperprior.training_run import begun
 
-    for name in ("ms-ssim", "texture"):
-        if name in given:
-            shared[name.replace("-", "_")] = given.pop(name)
+    if "ms-ssim" in given:
+        shared["ms_ssim"] = given.pop("ms-ssim")
     return begun(images, Settings(**shared), profile_name=given.get("profile"), start=given.get("from"))
 
 

@@ -21,7 +21,6 @@ from batchcodec.entropy import gaussian
 from batchcodec.entropy._jit import jit
 from batchcodec.learned.hyperprior.network import LATENT_LIMIT
 
-SIZE_BITS = 8
 SIZES = np.full(gaussian.N_SCALES, 128, np.int32)
 """For each scale of the Gaussian bank, the largest noise in 2^-8 of a step, half a step at most: int32 [81].
 

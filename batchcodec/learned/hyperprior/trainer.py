@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +46,6 @@ class Settings(RunSettings):
         weight_limit: largest weight of the decoder in its steps, at most 127: fewer levels are coarser, and weigh less.
         bfloat16: whether wide layers run in bfloat16 for the first 85 %.
         ms_ssim: what part of the distortion is that of MS-SSIM, 0 to 1; the rest is that of the MSE.
-        texture: what part of it is that of textures, for archives with grain, 0 to 1 and at most what `ms_ssim` leaves.
     """
 
     minutes: float = 10.0
@@ -57,7 +56,6 @@ class Settings(RunSettings):
     weight_limit: int = 127
     bfloat16: bool = True
     ms_ssim: float = 0.0
-    texture: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +67,6 @@ class Settings(RunSettings):
                 "weight_limit": (1, 127),
                 "validation": (1, 1 << 30),
                 "ms_ssim": (0.0, 1.0),
-                "texture": (0.0, 1.0 - self.ms_ssim),
             }
         )
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
@@ -118,7 +115,7 @@ class Trainer(loop.Trainer[Settings]):
             model.start_linear(data.train, settings.coarsest, settings.finest, seed=settings.seed)
         for _, layer in models.exact_layers(model.decoder):
             layer.weight_limit = settings.weight_limit
-        model.similarity_share, model.texture_share = settings.ms_ssim, settings.texture
+        model.similarity_share = settings.ms_ssim
         super().__init__(model, data, settings)
         self.model: Model
         self.average: Model
@@ -126,8 +123,7 @@ class Trainer(loop.Trainer[Settings]):
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on."""
-        found = {"arch": self.arch.to_json(), "ms_ssim": self.settings.ms_ssim}
-        return found | ({"texture": self.settings.texture} if self.settings.texture else {})
+        return {"arch": self.arch.to_json(), "ms_ssim": self.settings.ms_ssim}
 
     def numerics(self) -> contextlib.AbstractContextManager[None]:
         """Those of exact networks."""
@@ -154,15 +150,16 @@ class Trainer(loop.Trainer[Settings]):
         points, losses = [], []
         for number in VALIDATION_QUALITIES:
             parts = [self.cost_of(stack[at : at + 32], number) for at in range(0, len(stack), 32)]
-            cost = Cost(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Cost)))
+            bits, mse, similarity = (
+                torch.cat([getattr(part, name) for part in parts]) for name in ("bits_per_pixel", "mse", "similarity")
+            )
+            cost = Cost(bits, mse, similarity)
             losses.append(float(self.average.loss(cost, torch.full((len(stack),), number - 1.0, device=self.device))))
             psnr = float((10 * torch.log10(255**2 / cost.mse.clamp_min(1e-2))).mean())
             rate = float(cost.bits_per_pixel.mean())
             point = {"quality": number, "bits_per_pixel": round(rate, 4), "psnr": round(psnr, 2)}
             if self.settings.ms_ssim:
                 point["ms_ssim"] = round(float(cost.similarity.mean()), 5)
-            if self.settings.texture:
-                point["texture"] = round(float(cost.texture.mean()), 5)
             points.append(point)
         return {"loss": round(float(np.mean(losses)), 5), "points": points}
 

@@ -10,10 +10,7 @@ uniform quantiser at high rate (MSE = D^2 / 12); the networks find the best effe
 Latents are rounded with straight-through gradients on the way to the decoder and to their own contexts; in the rate term they
 get uniform noise instead (Balle et al. 2017, section 3).
 
-With a share s of MS-SSIM and a share t of texture, (1 - s - t) MSE + s * SIMILARITY_UNIT * (1 - MS-SSIM) + t * TEXTURE_UNIT *
-`texture_distance` stands for the MSE. The distance of textures looks at the picture with grain (see `grain`), the rest at the
-one without: the networks learn to say how strong textures are that cost too much to be coded, and to make such textures of
-noise.
+With a share s of MS-SSIM, (1 - s) MSE + s * SIMILARITY_UNIT * (1 - MS-SSIM) stands for the MSE.
 
 The start is the linear transform: principal components of the patches, with the nonlinear parts scaled down.
 """
@@ -30,10 +27,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from batchcodec.entropy import gaussian
 from batchcodec.learned.exact import ExactConv2d, straight_through
 from batchcodec.learned.hyperprior.architecture import Architecture
-from batchcodec.learned.hyperprior.grain import SIZE_BITS, SIZES
 from batchcodec.learned.hyperprior.network import (
     HYPER_LIMIT,
     LATENT_LIMIT,
@@ -49,16 +44,12 @@ from batchcodec.learned.hyperprior.network import (
 )
 from batchcodec.learned.networks import FactorizedPrior
 from batchcodec.learned.similarity import ms_ssim
-from batchcodec.learned.texture import texture_distance
 from batchcodec.types import Pixels
 
 KAPPA = 6 / math.log(2)
 SIMILARITY_UNIT = 1500.0
 """MSE that an MS-SSIM of 0 counts as: about the ratio of the weights that are used for models of either kind at one rate (the
 pairs of CompressAI's, Begaint et al. 2020, lie between 1200 and 2500)."""
-TEXTURE_UNIT = 300.0
-"""MSE that a texture distance of 1 counts as: textures that are missing, which are of that distance or more, then count like an
-error of 23 dB."""
 LOG_RATIO_RANGE = (-3.0, 7.0)
 """log2 of a standard deviation in steps: what the tables cover."""
 
@@ -71,13 +62,11 @@ class Cost:
         bits_per_pixel: an estimate, from the model's densities.
         mse: of gray levels, squared.
         similarity: MS-SSIM, where it is trained for; else 1.
-        texture: `texture_distance` of the picture with grain, where it is trained for; else 0.
     """
 
     bits_per_pixel: Tensor
     mse: Tensor
     similarity: Tensor
-    texture: Tensor
 
 
 class Model(nn.Module):
@@ -93,8 +82,6 @@ class Model(nn.Module):
         self.register_buffer("nominal", torch.ones(arch.anchors))
         self.similarity_share = 0.0
         """What part of the distortion is that of MS-SSIM, from 0 to 1."""
-        self.texture_share = 0.0
-        """What part of it is that of textures."""
 
     def nominal_step(self, quality: Tensor) -> Tensor:
         """The step D that the loss has for qualities [N] in 0..99."""
@@ -121,7 +108,6 @@ class Model(nn.Module):
         log_step = straight_through(torch.log2(steps), table[steps.detach().long()].float() / SCALE_STEPS)
         bits = torch.zeros(len(x), device=y.device)
         done: list[Tensor] = []
-        grains: list[Tensor] = []
         for i, part in enumerate(decoder.slices):
             part = cast(Slice, part)
             channels = arch.channels_of(i)
@@ -129,7 +115,6 @@ class Model(nn.Module):
             earlier = features(torch.cat(done, 1), decoder.exact) if done else None
             shared = part.shared(h, plane, earlier)
             coded: list[Tensor] = []
-            grain: list[Tensor] = []
             own = None
             for at in positions:
                 if not len(at):  # a single position has no second pass
@@ -144,34 +129,23 @@ class Model(nn.Module):
                 ratio = torch.exp2((scale / SCALE_STEPS - log_d).clamp(*LOG_RATIO_RANGE))
                 noisy = residual + torch.rand_like(residual) - 0.5 if noise else rounded
                 bits = bits + gaussian_bits(noisy, ratio).sum((1, 2, 3))
-                if self.texture_share:
-                    grain.append((rounded == 0) * d * grain_like(ratio))
                 if own is None and len(positions[1]):
                     first = put(coded, positions[:1], height, width)
                     own = take(part.own(features(first, decoder.exact)), positions[1])
             done.append(put(coded, positions[: len(coded)], height, width))
-            if grain:
-                grains.append(put(grain, positions[: len(grain)], height, width))
-        latents = torch.cat(done, 1)
-        decoded = decoder.synthesis(latents, plane)
+        decoded = decoder.synthesis(torch.cat(done, 1), plane)
         if not noise:
             decoded = torch.round(decoded).clamp(0, 255)
         n_pixels = x.shape[2] * x.shape[3]
         similarity = ms_ssim(x, decoded) if self.similarity_share else x.new_ones(len(x))
-        texture = x.new_zeros(len(x))
-        if grains:
-            added = torch.cat(grains, 1)
-            rough = latents + straight_through(added, torch.round(added.detach()))
-            texture = texture_distance(x, decoder.synthesis(rough, plane))
-        return Cost((bits + z_bits) / n_pixels, ((decoded - x) ** 2).mean((1, 2, 3)), similarity, texture)
+        return Cost((bits + z_bits) / n_pixels, ((decoded - x) ** 2).mean((1, 2, 3)), similarity)
 
     def loss(self, cost: Cost, quality: Tensor) -> Tensor:
         """The scalar that training minimises."""
         step = self.nominal_step(quality)
         weight = step / cast(Tensor, self.nominal).log().mean().exp()
-        similarity, texture = self.similarity_share, self.texture_share
-        distortion = (1 - similarity - texture) * cost.mse
-        distortion = distortion + similarity * SIMILARITY_UNIT * (1 - cost.similarity) + texture * TEXTURE_UNIT * cost.texture
+        share = self.similarity_share
+        distortion = (1 - share) * cost.mse + share * SIMILARITY_UNIT * (1 - cost.similarity)
         per_image = cost.bits_per_pixel + KAPPA / step**2 * self.arch.channels * distortion
         return (weight * per_image).mean()
 
@@ -226,15 +200,6 @@ def gaussian_bits(value: Tensor, deviation: Tensor) -> Tensor:
     unit = math.sqrt(0.5) / deviation
     mass = 0.5 * (torch.erfc((size - 0.5) * unit) - torch.erfc((size + 0.5) * unit))
     return -torch.log2(mass.clamp_min(2.0**-15)) + 0.25 * F.relu(size / deviation - 4.5)
-
-
-def grain_like(ratio: Tensor) -> Tensor:
-    """Noise of the size that `grain` has, in steps, for deviations of `ratio` steps, with gradients; elementwise."""
-    place = (SCALE_STEPS * torch.log2(ratio) - gaussian.FIRST_LOG2 * SCALE_STEPS).clamp(0, gaussian.N_SCALES - 1.001)
-    low = place.detach().floor().long()
-    sizes = torch.from_numpy(SIZES).to(ratio)
-    largest = torch.lerp(sizes[low], sizes[low + 1], place - low)
-    return largest * 2.0**-SIZE_BITS * (2 * torch.rand_like(ratio) - 1)
 
 
 def _patch(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
