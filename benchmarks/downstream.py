@@ -1,6 +1,6 @@
 """Does training suffer? A small classifier trained from archives of several qualities, beside one trained from originals.
 
-    python benchmarks/downstream.py                          # Fashion-MNIST and EuroSAT, about 40 minutes of one core
+    python benchmarks/downstream.py                          # Fashion-MNIST and EuroSAT, about an hour of one core
     python benchmarks/downstream.py --sets eurosat --codecs avif:quality=40,mosaic=true --seeds 1
     OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/downstream.py   # in the background
 
@@ -9,8 +9,8 @@ Images are 64x64. The classifier is a plain network of three convolutions, which
 archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics; `noise` are originals with as
 much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. Rows with `grain=100` are of the
 same bytes as those without. The classifier is tested on original test images, and on test images that were coded like those
-that it was trained on. Accuracies are means over seeds, with the
-spread from the lowest to the highest. The codecs saw no test image and no label.
+that it was trained on. Accuracies are means over seeds, with the spread from the lowest to the highest. The codecs saw no test
+image and no label.
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
 400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.

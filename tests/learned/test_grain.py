@@ -22,12 +22,11 @@ from batchcodec.types import GroupSpec
 from learned.test_reference import ARCHITECTURES, coded, perturbed, pictures, wild
 
 
-def same(blob: bytes, payload: bytes, images: np.ndarray, percent: int) -> np.ndarray:
+def same(blob: bytes, payload: bytes, images: np.ndarray, percent: int) -> None:
     """Decode with grain, and compare with the reference."""
-    spec, codec = GroupSpec.of(images), HyperpriorCodec(model=blob, grain=percent)
-    found = codec.decode(payload, spec)
-    assert np.array_equal(found, ReferenceHyperprior(model=blob, grain=percent).decode(payload, spec))
-    return found
+    spec = GroupSpec.of(images)
+    found, expected = (kind(model=blob, grain=percent).decode(payload, spec) for kind in (HyperpriorCodec, ReferenceHyperprior))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -261,7 +261,7 @@ def model_reference(config: Mapping[str, JSON]) -> tuple[str, str] | None:
     """SHA-256 and name of the model that a stored config refers to; None where the archive holds the model.
 
     Raises:
-        ModelError: the config is neither empty nor such a reference.
+        ModelError: it is no such reference, or the config has something else than it and the grain.
     """
     if not set(config) <= {"model", "grain"}:
         raise ModelError(f"the codec's config has {sorted(config)}, expected nothing, or 'model' or 'grain'")
@@ -277,13 +277,15 @@ def model_reference(config: Mapping[str, JSON]) -> tuple[str, str] | None:
 
 
 def _grain_of(config: Mapping[str, JSON]) -> int:
-    """The percent of grain of a stored config.
+    """The percent of grain that a stored config asks for; 0 where it says nothing of it.
 
     Raises:
-        ModelError: it is none.
+        ModelError: it is no such number.
     """
-    grain = config.get("grain", 0)
-    if type(grain) is not int or (not 0 < grain <= MAX_GRAIN and "grain" in config):
+    if "grain" not in config:
+        return 0
+    grain = config["grain"]
+    if type(grain) is not int or not 1 <= grain <= MAX_GRAIN:
         raise ModelError(f"the codec's config has grain {grain!r}, expected 1 to {MAX_GRAIN}")
     return grain
 

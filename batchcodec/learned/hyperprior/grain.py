@@ -34,10 +34,8 @@ SIZES[:40] = [
     *(120, 121, 122, 123, 123, 124, 124, 125, 125, 126, 126, 126, 126, 126, 127, 127, 127, 127, 127, 127),
 ]  # fmt: skip
 
-_SIZES = tuple(SIZES.tolist())
-_LOW, _HIGH = np.int32(-LATENT_LIMIT), np.int32(LATENT_LIMIT)
 _GOLDEN, _FIRST, _SECOND = np.uint32(0x9E3779B9), np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
-_16, _15, _18 = np.uint32(16), np.uint32(15), np.uint32(18)
+_16, _15, _18, _HUNDRED = np.uint32(16), np.uint32(15), np.uint32(18), np.uint32(100)
 
 
 @njit(inline="always")
@@ -105,30 +103,29 @@ def sprinkle(
         seeds: of the planes, from `seeds_of`, uint32 [N].
         out: gray levels, int16 [N, h * w, M], output.
     """
-    sizes = np.array(_SIZES, np.int32)
     n_planes, n_positions, channels = k.shape
     depth = out.shape[2]
-    step, largest = np.empty(channels, np.int32), np.empty(channels, np.int32)
+    step, largest, draws = np.empty(channels, np.uint32), np.empty(channels, np.int32), np.empty(channels, np.int32)
+    numbered = np.arange(channels).astype(np.uint32)
     for plane in range(n_planes):
         for c in range(channels):
-            step[c] = np.int32(grain) * np.int32(steps[plane, column + c])
+            step[c] = np.uint32(grain) * np.uint32(steps[plane, column + c])
         seed = seeds[plane]
         for i in range(n_positions):
             numbers, tables = k[plane, i], index[plane, i]
             noise = out[plane, positions[i], column : column + channels]
             for c in range(channels):  # in 2^-8 gray levels, below 2^17
-                size = sizes[np.int32(tables[c]) - np.int32(n_hyper)]
-                largest[c] = step[c] * size // np.int32(100) if numbers[c] == 0 else 0
+                size = np.uint32(SIZES[np.int32(tables[c]) - np.int32(n_hyper)])
+                largest[c] = np.int32(np.uint32(step[c] * size) // _HUNDRED) * np.int32(numbers[c] == 0)
             first = np.uint32(seed + np.uint32(positions[i] * depth + column))
             for c in range(channels):
-                draw = np.int32(_mixed(np.uint32(first + np.uint32(c))) >> _18) - np.int32(8192)  # 14 bits
-                part = np.int32(largest[c] * np.int32(2 * draw + 1))  # within 31 bits
+                draws[c] = np.int32(_mixed(np.uint32(first + numbered[c])) >> _18)
+            for c in range(channels):
+                draw = np.int32(draws[c] - np.int32(8192))  # 14 bits
+                part = np.int32(largest[c] * np.int32(np.int32(draw + draw) + np.int32(1)))  # within 31 bits
                 noise[c] = np.int16(np.int32(part + np.int32(1 << 21)) >> np.int32(22))
 
 
-@jit(types.void(types.Array(types.int16, 1, "C", readonly=True), types.Array(types.int16, 1, "C")))
 def add(noise: NDArray[np.int16], latents: NDArray[np.int16]) -> None:
-    """Noise to latents, in place, within their limits; flat arrays of one length."""
-    for t in range(len(noise)):
-        value = np.int32(noise[t]) + np.int32(latents[t])
-        latents[t] = np.int16(min(max(value, _LOW), _HIGH))
+    """Noise, 512 at most, to latents, in place and within their limits; arrays of one shape."""
+    np.clip(latents + noise, -LATENT_LIMIT, LATENT_LIMIT, out=latents)

@@ -215,5 +215,5 @@ def _read(
     latents = model.engine.walk(flat.reshape(shape), conditions, height, width, code)
     decoder.finish()
     if percent:  # only now: what was coded later looked at the latents without it
-        grain.add(noise.reshape(-1), latents.reshape(-1))
+        grain.add(noise.reshape(latents.shape), latents)
     return conditions, latents
