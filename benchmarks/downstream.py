@@ -6,11 +6,11 @@
 
 Images are 64x64. The classifier is a plain network of three convolutions, which reads its batches through
 `batchcodec.torch.CpackDataset` whatever it is trained on: originals lie in an archive of the lossless codec `zstd`, others in
-archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics; `noise` are originals with as
-much white noise as makes 30.75 dB, which says what that many decibels cost without any codec. Rows with `grain=100` are of the
-same bytes as those without. The classifier is tested on original test images, and on test images that were coded like those
-that it was trained on. Accuracies are means over seeds, with the spread from the lowest to the highest. The codecs saw no test
-image and no label.
+archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics. Two rows have no codec, and
+say what 30.75 dB cost whoever codes: `noise` are originals with so much white noise, `ideal` is what is left of them if no bit
+is spent but where it saves most squared error. Rows with `grain=100` are of the same bytes as those without. The classifier is
+tested on original test images, and on test images that were coded like those that it was trained on. Accuracies are means over
+seeds, with the spread from the lowest to the highest. The codecs saw no test image and no label.
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
 400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.
@@ -27,9 +27,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ from batchcodec.types import Item, Pixels
 WORK = Path(__file__).parents[1] / "runs" / "downstream"
 SHIPPED = Path(batchcodec.__file__).parent / "models" / "photo-rgb.safetensors"
 ORIGINALS = "zstd"
-NOISE = "noise"
+NOISE, IDEAL = "noise", "ideal"
 LEARNED = "hyperprior-1:quality={q},effort=1,tune=mse"
 GRAIN = ",grain=100"
 RIVALS = ("avif:quality=20,mosaic=true", "avif:quality=12,mosaic=true", "avif:quality=1,mosaic=true")
@@ -59,6 +60,8 @@ CACHE_BYTES = 128 << 20
 """More than the pixels of a training set: each group is decoded once."""
 TARGET_DB = 30.75
 """The quality that must not cost accuracy: the source paper's."""
+RINGS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 60)
+"""Edges between rings of frequencies, in half waves across an image."""
 EVAL_BATCH = 500
 TESTS = {"accuracy": "tested on originals", "accuracy_decoded": "tested on decoded images"}
 
@@ -75,9 +78,9 @@ class Settings:
 
     @property
     def codecs(self) -> list[str]:
-        """Originals first, with noise, then falling quality."""
+        """Originals first, what 30.75 dB may leave of them, then falling quality."""
         learned = [LEARNED.format(q=q) for q in self.qualities]
-        return [ORIGINALS, NOISE, *learned, *(codec + GRAIN for codec in learned), *self.rivals]
+        return [ORIGINALS, *DAMAGES, *learned, *(codec + GRAIN for codec in learned), *self.rivals]
 
 
 SETS = {
@@ -181,10 +184,10 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
     if not note.exists() or not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         source = target.with_suffix(".npz")
-        images = noisy(split.images) if codec == NOISE else split.images
+        images = DAMAGES[codec](split.images) if codec in DAMAGES else split.images
         np.savez(source, images=images, labels=split.labels)
         options = PackOptions(
-            codec=ORIGINALS if codec == NOISE else codec,
+            codec=ORIGINALS if codec in DAMAGES else codec,
             model=model if codec.startswith("hyperprior") else None,
             force=True,
             workers=torch.get_num_threads(),
@@ -194,7 +197,7 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
         found = {
             "bytes_per_image": (report.n_bytes - report.bytes.model) / report.n_items,
             "weight_bytes": report.bytes.model,
-            "mean_psnr": mean_psnr(split.images, images) if codec == NOISE else None if report.lossless else report.mean_psnr,
+            "mean_psnr": mean_psnr(split.images, images) if codec in DAMAGES else None if report.lossless else report.mean_psnr,
         }
         note.write_text(json.dumps(found))
     content: dict[str, Any] = json.loads(note.read_text())
@@ -203,11 +206,50 @@ def packed(split: Split, target: Path, codec: str, model: Path) -> dict[str, Any
 
 def noisy(images: Pixels) -> Pixels:
     """With white noise of TARGET_DB: more of it than that, where black and white clip it."""
-    noise = np.random.default_rng(2).normal(0, 1, images.shape).astype(np.float32)
-    deviation, found = 255 * 10 ** (-TARGET_DB / 20), images
-    for _ in range(6):
-        found = np.clip(np.rint(images + deviation * noise), 0, 255).astype(np.uint8)
-        deviation *= 10 ** ((mean_psnr(images, found) - TARGET_DB) / 20)
+    noise = np.random.default_rng(2).standard_normal(images.shape, np.float32)
+    return _at_target(images, lambda deviation: images + deviation * noise)
+
+
+def ideal(images: Pixels) -> Pixels:
+    """As a codec that is ideal for squared error would leave them at TARGET_DB, were each image Gaussian noise of its spectrum.
+
+    That is reverse water-filling (Cover & Thomas 2006, section 10.3.3): components weaker than the water level D are nothing,
+    of others of power P there is the part k = 1 - D / P, and what rounding adds to it, of power k D. The spectrum is the mean
+    power in rings of the DCT's frequencies, in orthonormal colours, of each image by itself. That D is the same for all
+    images serves the pooled error.
+    """
+    side, channels = images.shape[1], images.shape[3]
+    at = np.arange(side)
+    waves = np.cos(np.pi / side * np.outer(at, at + 0.5)).astype(np.float32)
+    waves *= np.sqrt(np.where(at == 0, 1, 2) / side, dtype=np.float32)[:, None]
+    colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32) if channels == 3 else np.eye(channels, dtype=np.float32)
+    colours /= np.linalg.norm(colours, axis=1, keepdims=True)
+    parts = np.einsum("uy,vx,kc,nyxc->nuvk", waves, waves, colours, images.astype(np.float32), optimize=True)
+    ring = np.digitize(np.hypot(at[:, None], at), RINGS)
+    power = np.empty_like(parts)
+    for i in np.unique(ring):
+        power[:, ring == i] = np.square(parts[:, ring == i]).mean(1, keepdims=True) + 1e-9
+    noise = np.random.default_rng(2).standard_normal(parts.shape, np.float32)
+
+    def left(deviation: float) -> npt.NDArray[np.float32]:
+        kept = np.maximum(0, 1 - deviation**2 / power)
+        coded = kept * parts + np.sqrt(kept) * np.float32(deviation) * noise
+        pixels: npt.NDArray[np.float32] = np.einsum("uy,vx,kc,nuvk->nyxc", waves, waves, colours, coded, optimize=True)
+        return pixels
+
+    return _at_target(images, left)
+
+
+DAMAGES: dict[str, Callable[[Pixels], Pixels]] = {NOISE: noisy, IDEAL: ideal}
+
+
+def _at_target(images: Pixels, damaged: Callable[[float], npt.NDArray[np.float32]]) -> Pixels:
+    """Damaged as strongly, in gray levels, as it takes for TARGET_DB."""
+    low, high = 0.1, 100.0
+    while high / low > 1.001:
+        strength = math.sqrt(low * high)
+        found = np.clip(np.rint(damaged(strength)), 0, 255).astype(np.uint8)
+        low, high = (strength, high) if mean_psnr(images, found) > TARGET_DB else (low, strength)
     return found
 
 
@@ -283,7 +325,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for name, tests, grain in itertools.product(sorted({row["set"] for row in rows}), TESTS, (False, True)):
         own = [row for row in rows if row["set"] == name]
         base = next((row[tests] for row in own if row["codec"] == ORIGINALS), None)
-        coded = [row for row in own if row["mean_psnr"] is not None and row["codec"] != NOISE]
+        coded = [row for row in own if row["mean_psnr"] is not None and row["codec"] not in DAMAGES]
         coded = [row for row in coded if row["codec"].endswith(GRAIN) == grain]
         learned = np.array(sorted((row["mean_psnr"], row[tests]) for row in coded if row["codec"].startswith("hyperprior")))
         if base is None or not coded:

@@ -177,6 +177,13 @@ def codecs_alone() -> str:
     return "\n\n".join(speed_report.codecs(content, name) for name in speed_report.SETS)
 
 
+UNCODED = {
+    downstream.ORIGINALS: "originals",
+    downstream.NOISE: "originals with white noise",
+    downstream.IDEAL: "what an ideal codec leaves",
+}
+
+
 def trained_from_archives() -> str:
     run = results("downstream")
     rows = []
@@ -184,7 +191,7 @@ def trained_from_archives() -> str:
         codec, _, options = row["codec"].partition(":")
         grain = ", with grain" * row["codec"].endswith(downstream.GRAIN)
         name = f"`{codec}`, {options.split(',')[0].replace('=', ' ')}{grain}"
-        name = {downstream.ORIGINALS: "originals", downstream.NOISE: "originals with white noise"}.get(codec, name)
+        name = UNCODED.get(codec, name)
         psnr = "" if row["mean_psnr"] is None else f"{row['mean_psnr']:.2f}"
         accuracies = [
             downstream.percent(row["accuracy"], row["spread"]),

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+
+from batchcodec.types import Pixels
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -106,3 +110,25 @@ def test_where_accuracy_falls(module: Any) -> None:
     assert [verdict for verdict in others if not verdict["grain"]] == [originals, decoded]
     assert (last["loss_at_target"], last["falls_at_bytes"]) == (pytest.approx(0.05 / 2), 70)
     assert downstream["sentence"](last).startswith("x, with grain, tested on decoded images: 30.75 dB costs 2.5 points")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_damage_of_so_many_decibels(module: Any, channels: int) -> None:
+    """Noise leaves a weak texture where it is; an ideal codec spends nothing on it, and its error is that of what is strong."""
+    downstream = module("downstream")
+    rng = np.random.default_rng(0)
+    fields = np.kron(rng.normal(120, 30, (8, 8, 8, channels)), np.ones((1, 8, 8, 1)))
+    images = np.clip(np.rint(fields + rng.normal(0, 3, fields.shape)), 0, 255).astype(np.uint8)
+
+    def finest(pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Differences of neighbours in a field."""
+        return np.diff(pixels.astype(np.float64).reshape(8, 8, 8, 64, channels), axis=2)
+
+    kept = {}
+    for name in ("noise", "ideal"):
+        found = downstream["DAMAGES"][name](images)
+        assert (found.shape, found.dtype) == (images.shape, np.uint8)
+        assert downstream["mean_psnr"](images, found) == pytest.approx(downstream["TARGET_DB"], abs=0.1)
+        kept[name] = float((finest(found) * finest(images)).sum() / (finest(images) ** 2).sum())
+    assert kept["noise"] == pytest.approx(1, abs=0.1)
+    assert kept["ideal"] < 0.3  # the edges of the fields are strong, and as fine
