@@ -134,7 +134,7 @@ def profile(name: str, channels: int) -> tuple[Architecture, dict[str, int]]:
     hyper = {"fast": 6, "balanced": 12, "small": 16}[name]
     encoder = {
         "fast": {"width": 48, "blocks": 1, "fine_width": 0},
-        "balanced": {"width": 80, "blocks": 2, "fine_width": 48},
+        "balanced": {"width": 80, "blocks": 1, "fine_width": 0},
         "small": {"width": 96, "blocks": 2, "fine_width": 48},
     }[name]
     return Architecture(channels=channels, slices=slices, hyper=hyper, **sizes), encoder
