@@ -72,12 +72,17 @@ def write(
         tables = np.concatenate([index.reshape(-1).astype(np.uint16, copy=False) for _, index in parts])
         return values.encode(numbers, tables, model.bank)
 
+    streams: list[tuple[bytes, bytes]] = []
     if each is None:
         each = -(-STREAM_POSITIONS * model.arch.latent // sum(k[0].size for k, _ in passes))
         if each < n:  # the first stream tells how long they get
-            n_bytes = sum(map(len, stream(0, each)))
-            each = max(each, -(-each * STREAM_BYTES // n_bytes))
-    streams = [stream(first, min(n, first + each)) for first in range(0, n, each)]
+            tried = stream(0, each)
+            longer = -(-each * STREAM_BYTES // sum(map(len, tried)))
+            if longer > each:
+                each = longer
+            else:
+                streams.append(tried)
+    streams += [stream(first, min(n, first + each)) for first in range(len(streams) * each, n, each)]
     if len(streams) == 1:
         words, escapes = streams[0]
         return leb128.pack(len(escapes)) + bytes([base, spread]) + escapes + words
