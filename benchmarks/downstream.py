@@ -6,11 +6,11 @@
 
 Images are 64x64. The classifier is a plain network of three convolutions, which reads its batches through
 `batchcodec.torch.CpackDataset` whatever it is trained on: originals lie in an archive of the lossless codec `zstd`, others in
-archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics. Two rows have no codec, and
-say what 30.75 dB cost whoever codes: `noise` are originals with so much white noise, `ideal` is what is left of them if no bit
-is spent but where it saves most squared error. Rows with `grain=100` are of the same bytes as those without. The classifier is
-tested on original test images, and on test images that were coded like those that it was trained on. Accuracies are means over
-seeds, with the spread from the lowest to the highest. The codecs saw no test image and no label.
+archives of `hyperprior-1` at several qualities and, further down than that goes, of AVIF mosaics. Rows with `grain=100` are of
+the same bytes as those without. Two rows have no codec, to tell what 30.75 dB cost from what a codec costs: `noise` are
+originals with so much white noise, `ideal` is what is left of them where each bit is spent on what saves most squared error.
+The classifier is tested on original test images, and on test images that were coded like those that it was trained on.
+Accuracies are means over seeds, with the spread from the lowest to the highest. The codecs saw no test image and no label.
 
 Fashion-MNIST: the first 1,000 training images of each class, all 10,000 test images, the model of `train_fashion.py`. EuroSAT:
 400 training and 100 test tiles of each class, split as in `eurosat.py`, the shipped model `photo-rgb`, which never saw any.
