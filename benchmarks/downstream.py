@@ -45,6 +45,7 @@ from torch.utils.data import DataLoader
 
 import batchcodec
 from batchcodec import PackOptions, pack
+from batchcodec.learned.comcnn.training import dct
 from batchcodec.registry import registry
 from batchcodec.torch import CpackDataset
 from batchcodec.types import Item, Pixels
@@ -219,9 +220,7 @@ def ideal(images: Pixels) -> Pixels:
     images serves the pooled error.
     """
     side, channels = images.shape[1], images.shape[3]
-    at = np.arange(side)
-    waves = np.cos(np.pi / side * np.outer(at, at + 0.5)).astype(np.float32)
-    waves *= np.sqrt(np.where(at == 0, 1, 2) / side, dtype=np.float32)[:, None]
+    at, waves = np.arange(side), dct(side).numpy()
     colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32) if channels == 3 else np.eye(channels, dtype=np.float32)
     colours /= np.linalg.norm(colours, axis=1, keepdims=True)
     parts = np.einsum("uy,vx,kc,nyxc->nuvk", waves, waves, colours, images.astype(np.float32), optimize=True)

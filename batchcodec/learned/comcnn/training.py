@@ -227,17 +227,17 @@ def estimated_bits(x: Tensor, quality: int) -> Tensor:
         steps[1:] *= CHROMA
     x = x[:, :, : height // BLOCK * BLOCK, : width // BLOCK * BLOCK]
     blocks = x.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)  # [N, C, h/8, w/8, 8, 8]
-    dct = _dct().to(x.device)
-    coefficients = dct @ blocks @ dct.T
+    transform = dct(BLOCK).to(x.device)
+    coefficients = transform @ blocks @ transform.T
     bits = torch.log2(1 + coefficients.abs() / steps.to(x.device)[:, None, None, None, None])
     return bits.flatten(4)[..., 1:].flatten(1).mean(1)
 
 
 @lru_cache(1)
-def _dct() -> Tensor:
-    """The orthonormal DCT-II, [8, 8]."""
-    k, i = torch.arange(BLOCK)[:, None], torch.arange(BLOCK)[None]
-    matrix = torch.cos(math.pi * (2 * i + 1) * k / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
+def dct(side: int) -> Tensor:
+    """The orthonormal DCT-II, float32 [side, side]: a row for each frequency."""
+    k, i = torch.arange(side)[:, None], torch.arange(side)[None]
+    matrix = torch.cos(math.pi * (2 * i + 1) * k / (2 * side)) * math.sqrt(2 / side)
     matrix[0] /= math.sqrt(2)
     return matrix
 

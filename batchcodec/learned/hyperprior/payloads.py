@@ -76,12 +76,10 @@ def write(
     if each is None:
         each = -(-STREAM_POSITIONS * model.arch.latent // sum(k[0].size for k, _ in passes))
         if each < n:  # the first stream tells how long they get
-            tried = stream(0, each)
-            longer = -(-each * STREAM_BYTES // sum(map(len, tried)))
+            streams = [stream(0, each)]
+            longer = -(-each * STREAM_BYTES // sum(map(len, streams[0])))
             if longer > each:
-                each = longer
-            else:
-                streams.append(tried)
+                each, streams = longer, []
     streams += [stream(first, min(n, first + each)) for first in range(len(streams) * each, n, each)]
     if len(streams) == 1:
         words, escapes = streams[0]
