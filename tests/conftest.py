@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from browser.pages import browser, open_page  # noqa: F401  (fixtures: one browser for each process, so defined here alone)
 from helpers import CONSOLE_SCRIPT, Finished, RunCli, picture
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from typer.testing import CliRunner
 
 from batchcodec.types import Pixels
+
+# An example may take any time: machines are shared, and the first one compiles kernels.
+settings.register_profile("untimed", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

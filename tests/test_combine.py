@@ -110,7 +110,7 @@ def datasets(draw: st.DrawFn, prefix: str) -> tuple[list[Item], bytes]:
     return dataset, packed(dataset, group_items=draw(st.integers(1, 4)), codec=codec, exact=draw(st.booleans()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 4).flatmap(lambda n: st.tuples(*(datasets(f"{i}/") for i in range(n)))))
 def test_a_merged_archive_has_the_items_of_all(tmp_path_factory: pytest.TempPathFactory, parts: Any) -> None:
     folder = tmp_path_factory.mktemp("merge")

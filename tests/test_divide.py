@@ -151,7 +151,7 @@ def expected(dataset: Sequence[Item], selection: Selection) -> list[Item]:
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(selections())
 def test_what_is_extracted(tmp_path_factory: pytest.TempPathFactory, drawn: tuple[list[Item], Selection, int]) -> None:
     dataset, selection, group_items = drawn
@@ -347,7 +347,7 @@ def test_unknown_blocks_are_left_behind(tmp_path: Path) -> None:
 # ---- split
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from([(1, 2, 1), (2, 1, 3)]), min_size=1, max_size=12),
     st.integers(1, 4),

@@ -109,7 +109,7 @@ def test_large_batches_are_measured_in_parts() -> None:
         np.testing.assert_allclose(values[::30], measure(original[::30], decoded[::30]))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_ssim_is_symmetric_and_at_most_1(height: int, width: int, channels: int, seed: int) -> None:
     a, b = np.random.default_rng(seed).integers(0, 256, (2, 1, height, width, channels), dtype=np.uint8)
@@ -177,7 +177,7 @@ def test_opposite_images_have_ms_ssim_0_and_no_nan() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_all_measures_at_once_are_those_of_each(dtype: str, height: int, width: int, channels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ from batchcodec.parallel import cores, in_order
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 4), st.integers(1, 30), st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_order_is_that_of_the_tasks(tasks: list[int], workers: int, n_bytes: int, ahead: int) -> None:
     lock, running, most = threading.Lock(), [0], [0]
 

@@ -142,7 +142,7 @@ def test_very_long_images_need_little_memory(fit: Fit) -> None:
     assert most - before < 4e6
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),

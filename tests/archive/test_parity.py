@@ -270,7 +270,7 @@ def _appended(data: bytearray, draw: Callable[[int], int], budget: int) -> None:
 DAMAGE = [_flips, _zeros, _noise, _cut, _cut_and_flip, _appended]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 150), st.sampled_from([0.01, 0.05, 0.25]), st.sampled_from(DAMAGE), st.data())
 def test_damage_within_the_fraction(n_items: int, fraction: float, damage: Callable[..., None], data: st.DataObject) -> None:
     original = protected(n_items, fraction, side=12)

@@ -76,7 +76,7 @@ def path(tmp_path: Path) -> Path:
     ),
     st.integers(1, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, fields: list[tuple[Any, ...]], group_items: int) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.cpack"
     dataset = [

@@ -71,7 +71,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @given(st.data(), st.integers(1, 12), st.integers(1, 5), st.integers(0, 100), st.booleans(), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_read_is_as_item_by_item_and_as_groups(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,

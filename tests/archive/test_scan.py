@@ -94,7 +94,7 @@ def test_unknown_types_are_blocks_and_reserved_bits_are_none() -> None:
     assert block_header(header_bytes(BlockHeader(200, True, 5, wire.MAX_BODY + 1, 9))) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_flipped_byte_touches_its_block_alone(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(GOOD) - 1))
@@ -257,7 +257,7 @@ def test_what_was_not_tried_is_counted() -> None:
     assert scanned(wire.pack_header() + HOSTILE["headers that claim half of the file"](4000)).passed_over > 1000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([GOOD[:200], GOOD[100:400], empty(), empty(1, 9), b"x", wire.SYNC, GOOD, bytes(40)]), max_size=8)
 )

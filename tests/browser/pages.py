@@ -37,7 +37,9 @@ def browser() -> Iterator[Any]:
 def open_page(browser: Any) -> Iterator[OpenPage]:
     """Open a file or an address: `open_page(path, width=375, dark=True)`; Playwright's `Page`.
 
-    With `errors=True` the browser may complain of answers that it did not get, and of nothing else.
+    With `errors=True` the browser may complain of answers that it did not get, and of nothing else. What is given to
+    `wait_for_function` must be a function, `() => ...`: Playwright evaluates a bare expression anew at each look, which the
+    policy of our pages forbids from the second look on. It would pass only where there is nothing to wait for.
     """
     contexts: list[Any] = []
     complaints: list[str] = []

@@ -143,7 +143,7 @@ def test_zoom_magnifies_and_panes_scroll_together(pages: dict[str, Path], open_p
     views = page.locator(".card").first.locator(".view")
     views.first.evaluate("(v) => v.scrollTo(50, 20)")
     page.wait_for_function(
-        "Array.from(document.querySelector('.card').querySelectorAll('.view')).every((v) => v.scrollLeft === 50)"
+        "() => [...document.querySelector('.card').querySelectorAll('.view')].every((view) => view.scrollLeft === 50)"
     )
     views.nth(1).focus()
     page.keyboard.press("ArrowRight")

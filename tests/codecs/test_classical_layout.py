@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from batchcodec_plugins.codecs.layout import Grid, MosaicRule, join_pictures, split_pictures
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcodec.errors import PayloadError
@@ -24,7 +24,6 @@ specs = st.builds(
 rules = st.none() | st.builds(MosaicRule, st.integers(40, 400), st.integers(1, 60_000), st.sampled_from([1, 8, 16]))
 
 
-@settings(deadline=None)
 @given(specs, rules, st.integers(0, 2**32))
 def test_every_item_comes_back_from_its_picture(spec, rule, seed):
     images = np.random.default_rng(seed).integers(0, 256, spec.shape, dtype=np.uint8)

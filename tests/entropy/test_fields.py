@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcodec.entropy import fields
@@ -26,7 +26,6 @@ def reference(found: np.ndarray, bits: np.ndarray) -> bytes:
 
 
 @given(rows())
-@settings(deadline=None)
 def test_round_trip_and_reference(case: tuple[np.ndarray, np.ndarray]) -> None:
     found, bits = case
     data = fields.pack(found, bits)

@@ -31,7 +31,7 @@ def unlimited_cost(freqs: list[int]) -> int:
 
 
 @given(streams(max_n=150))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_round_trip_and_reference(case: Stream) -> None:
     symbols, index, freqs = case
     lengths = huffman.code_lengths(freqs)
@@ -124,7 +124,7 @@ def test_damage_never_crashes_and_the_reference_agrees(seed: int) -> None:
 
 
 @given(st.binary(max_size=80), streams(max_n=40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_bytes(data: bytes, case: Stream) -> None:
     _, index, freqs = case
     lengths = huffman.code_lengths(freqs)

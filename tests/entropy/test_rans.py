@@ -18,7 +18,7 @@ Stream = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @given(streams())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_round_trip_and_reference(case: Stream) -> None:
     symbols, index, freqs = case
     cdfs = cumulative(freqs)
@@ -116,7 +116,7 @@ def test_damage_never_crashes_and_the_reference_agrees(seed: int) -> None:
 
 
 @given(st.binary(max_size=80), streams(max_n=40))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_bytes(data: bytes, case: Stream) -> None:
     _, index, freqs = case
     cdfs = cumulative(freqs)

@@ -31,7 +31,7 @@ def short_streams(draw: st.DrawFn) -> Stream:
 
 
 @given(short_streams())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_round_trip_and_reference(case: Stream) -> None:
     symbols, index, freqs = case
     for kind in ENTROPY_CODERS:
@@ -45,7 +45,7 @@ def test_round_trip_and_reference(case: Stream) -> None:
 
 
 @given(short_streams())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_table_is_that_of_its_own_alphabet(case: Stream) -> None:
     symbols, index, freqs = case
     for t, row in enumerate(freqs):

@@ -6,7 +6,7 @@ import heapq
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -21,7 +21,6 @@ count_arrays = hnp.arrays(
 
 
 @given(count_arrays)
-@settings(deadline=None)
 def test_rows_sum_to_total_and_follow_the_counts(counts: np.ndarray) -> None:
     freqs = tables.quantise_counts(counts)
     assert freqs.dtype == np.uint32

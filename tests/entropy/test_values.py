@@ -70,7 +70,7 @@ def leb128(number: int) -> bytes:
 
 
 @given(streams(), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_round_trip_pieces_and_reference(case: Stream, data: st.DataObject) -> None:
     values, index, rows = case
     bank = Bank(rows)
@@ -84,7 +84,7 @@ def test_round_trip_pieces_and_reference(case: Stream, data: st.DataObject) -> N
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_streams_side_by_side(seed: int, n_streams: int, pieces: list[int], rest: int) -> None:
     """Each has as many values of each piece as the others, but for the last."""
     rng = np.random.default_rng(seed)
@@ -254,7 +254,7 @@ def test_one_scale_is_near_the_entropy_of_its_table(i: int) -> None:
 
 
 @given(streams(max_n=50))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_bits_of_each_value(case: Stream) -> None:
     values, index, rows = case
     bits = Bank(rows).bits(values, index)
@@ -332,7 +332,7 @@ def test_damaged_escapes(seed: int) -> None:
 
 
 @given(st.binary(max_size=80), st.binary(max_size=40), streams(max_n=40))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_bytes(words: bytes, escapes: bytes, case: Stream) -> None:
     _, index, rows = case
     bank = Bank(rows)
@@ -342,7 +342,7 @@ def test_any_bytes(words: bytes, escapes: bytes, case: Stream) -> None:
 
 
 @given(st.binary(max_size=60), st.binary(max_size=20), streams(max_n=40), st.integers(1, 8))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_decoder_that_failed_stays_harmless(words: bytes, escapes: bytes, case: Stream, step: int) -> None:
     _, index, rows = case
     try:

@@ -223,7 +223,7 @@ def test_npz_labels_are_exact(tmp_path: Path, labels: list[str | None]) -> None:
     assert_same(NpzFormat().read(tmp_path / "a.npz"), items)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=shapes,
     dtype=dtypes,
@@ -237,7 +237,7 @@ def test_npz_round_trip(tmp_path_factory: pytest.TempPathFactory, shape, dtype, 
     assert_same(NpzFormat().read(path), items)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=shapes, dtype=dtypes, n=st.integers(1, 5))
 def test_npy_round_trip(tmp_path_factory: pytest.TempPathFactory, shape, dtype, n) -> None:
     path = tmp_path_factory.mktemp("npy") / "a.npy"

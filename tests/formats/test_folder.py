@@ -274,7 +274,7 @@ def test_metadata_that_is_none_is_left_out(tmp_path: Path, value: object) -> Non
     np.testing.assert_array_equal(FolderFormat().read(tmp_path / "o")[0].pixels, item.pixels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=shapes,
     dtype=dtypes,

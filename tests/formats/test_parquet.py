@@ -59,7 +59,7 @@ def test_the_conformance_kit_with_mixed_items(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(shapes, dtypes, st.none() | labels_text), min_size=1, max_size=5), st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, kinds: list[Any], workers: int) -> None:
     path = tmp_path_factory.mktemp("parquet") / "a.parquet"
     items = [Item(f"{i}.png", noise(shape, dtype, i), label, {"i": i}) for i, (shape, dtype, label) in enumerate(kinds)]

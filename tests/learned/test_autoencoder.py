@@ -141,7 +141,7 @@ def test_bad_options(gray_model: bytes) -> None:
 
 
 @given(bits=st.lists(st.integers(0, 8), min_size=4, max_size=4), entropy=st.sampled_from(ENTROPY_CODERS))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bits_round_trip(bits: list[int], entropy: str, gray_model: bytes) -> None:
     """What comes back is what the decoder makes of the nearest that the cells have, whatever coder it went through."""
     images = _images(17, 24)

@@ -69,7 +69,7 @@ def test_values_beyond_the_cells_escape() -> None:
     assert row[-1] > 60_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 65535), min_size=4, max_size=4), st.integers(1, 65535), st.integers(0, 252))
 def test_any_density_gives_a_table(some: list[int], width: int, at: int) -> None:
     masses = np.zeros((1, density.CELLS), np.uint16)

@@ -19,7 +19,7 @@ from batchcodec.learned.shipped import read
 from batchcodec.types import GroupSpec, ImageSpec, Pixels
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 3), st.sampled_from([4, 8, 16]), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_blocks(n: int, side: int, channels: int, rows: int, columns: int) -> None:
     x = np.random.default_rng(0).integers(0, 256, (n, rows * side, columns * side, channels), np.uint8)

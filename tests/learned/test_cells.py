@@ -34,7 +34,7 @@ def cost_of(row: np.ndarray, starts: np.ndarray) -> float:
 
 
 @given(weights(), st.integers(1, 7))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_fixed_has_as_many_cells_as_fit_and_cannot_be_bettered_by_moving_an_end(row: np.ndarray, bits: int) -> None:
     starts = fixed(row, bits)
     assert len(starts) == 1 << bits
@@ -51,7 +51,7 @@ def test_fixed_has_as_many_cells_as_fit_and_cannot_be_bettered_by_moving_an_end(
 
 
 @given(weights())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_two_cells_beside_plain_search(row: np.ndarray) -> None:
     best = min(cost_of(row, np.array([0, end])) for end in range(1, 256))
     assert cost_of(row, fixed(row, 1)) <= best + 2 / 256
@@ -65,7 +65,6 @@ def test_four_cells_beside_plain_search() -> None:
 
 
 @given(weights(), st.integers(1, 7))
-@settings(deadline=None)
 def test_equal_cells(row: np.ndarray, bits: int) -> None:
     starts = equal(row, bits)
     used = np.flatnonzero(row)
@@ -89,7 +88,7 @@ def test_the_cells_of_a_table() -> None:
 
 
 @given(weights(), st.lists(st.integers(0, 8), min_size=3, max_size=3), st.sampled_from(sorted(RULES)))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_tables_are_sums_and_values_are_means(row: np.ndarray, bits: list[int], name: str) -> None:
     tables = np.stack([row + 1, row[::-1] + 1, np.full(256, 256)])
     cells = Cells.of(tables, np.array(bits), RULES[name])
@@ -111,7 +110,7 @@ def test_tables_are_sums_and_values_are_means(row: np.ndarray, bits: list[int], 
 
 
 @given(weights())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_more_bits_are_nearer(row: np.ndarray) -> None:
     errors = []
     for bits in range(9):

@@ -234,7 +234,7 @@ def test_a_payload_of_other_images_is_refused(gray: bytes) -> None:
             codec.decode(payload, spec)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_payloads_never_crash(data: st.DataObject, gray: bytes) -> None:
     images, codec = _images(20, 28), ComcnnCodec(model=gray)
@@ -297,7 +297,7 @@ def test_numbers_that_run_over(gray: bytes) -> None:
     assert _decoded(codec, images).shape == images.shape
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bytes_of_a_model_never_crash(data: st.DataObject, gray: bytes) -> None:
     blob, images = bytearray(gray), _images(16, 16)

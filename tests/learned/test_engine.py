@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -94,7 +94,6 @@ def test_pixel_shuffle() -> None:
         assert np.array_equal(found, expected)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.integers(0, 2**32), st.integers(-14, 2), st.integers(1, 3000))
 def test_loops_after_a_product(seed: int, bits: int, n: int) -> None:
     """With sums up to 2^24, halves among them, and scales and biases that differ between channels."""
@@ -208,7 +207,6 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         coder.use_device("cuda")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.3, 300), st.sampled_from([None, 1e-6, 1e-3, 1.0]))
 def test_the_quantiser_is_that_for_tensors(seed: int, spread: float, worth: float | None) -> None:
     rng = np.random.default_rng(seed)

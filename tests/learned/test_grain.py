@@ -54,7 +54,7 @@ def test_planes_streams_and_qualities() -> None:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_choice_of_images(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 7))
     images, blob = pictures(n, 13, 22, 3), perturbed("rgb")

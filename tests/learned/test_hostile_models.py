@@ -133,7 +133,7 @@ def test_a_header_that_claims_too_much(n: int) -> None:
         AutoencoderCodec(model=len(header).to_bytes(8, "little") + header.encode() + bytes(4))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bytes_of_the_header_never_crash(data: st.DataObject, tiny_model: Path) -> None:
     blob = bytearray(tiny_model.read_bytes())

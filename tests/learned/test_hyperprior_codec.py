@@ -246,7 +246,7 @@ def test_qualities_that_differ(blobs: dict[int, bytes], qualities: list[int], ch
 
 @pytest.mark.parametrize("differ", [False, True])
 @given(data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_streams(data: st.DataObject, differ: bool) -> None:
     """However many images a stream has, all of them and each of them are those of one stream."""
     n = data.draw(st.integers(2, 9))
@@ -400,7 +400,7 @@ def test_bits_are_those_of_the_payload(blobs: dict[int, bytes], channels: int, q
         assert abs(integers.bits(model).sum() / 8 - n_bytes) < 0.01 * n_bytes + 16
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     spread=st.sampled_from([0.3, 2.0, 50.0, 2000.0]),

@@ -460,7 +460,7 @@ def stored() -> bytes:
     return LoadedModel(complete()).without_encoder()
 
 
-quiet = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quiet = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 def _flipped(data: st.DataObject, blob: bytes, end: int) -> bytes:

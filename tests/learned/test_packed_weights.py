@@ -56,7 +56,7 @@ shapes = st.lists(st.integers(1, 9), min_size=2, max_size=5).filter(lambda shape
 tensors = st.builds(made, st.sampled_from(sorted(FILLS)), shapes, st.integers(0, 1000))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(names.filter(lambda name: name not in NAMES), tensors, max_size=3))
 def test_what_goes_in_comes_out(given_tensors: Tensors) -> None:
     before = {name: tensor.copy() for name, tensor in given_tensors.items()}
@@ -129,7 +129,7 @@ json = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_model_file_gives_back_what_it_was_given(data: st.DataObject) -> None:
     shape = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
@@ -227,7 +227,7 @@ def test_numbers_beyond_int8(number: int) -> None:
         packed_weights.unpack(parts, [["a", [2, 2]]])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_damage_is_found_or_gives_weights(data: st.DataObject) -> None:
     packed, listed = packed_weights.pack(sample())

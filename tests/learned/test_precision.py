@@ -30,7 +30,7 @@ def curves(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(curves(), st.floats(0, 8) | st.integers(0, 8).map(float))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_allotted_keeps_to_the_budget_and_is_not_worse_than_alike(case: tuple[np.ndarray, np.ndarray], average: float) -> None:
     added, price = case
     every = np.arange(len(added))
@@ -41,7 +41,7 @@ def test_allotted_keeps_to_the_budget_and_is_not_worse_than_alike(case: tuple[np
 
 
 @given(curves(), st.floats(0, 8))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_allotted_is_the_best_there_is(case: tuple[np.ndarray, np.ndarray], average: float) -> None:
     added, price = (curve[:3] for curve in case)
     every = np.arange(len(added))
@@ -54,7 +54,7 @@ def test_allotted_is_the_best_there_is(case: tuple[np.ndarray, np.ndarray], aver
 
 
 @given(curves(), st.integers(0, 8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_whole_bits_are_all_used(case: tuple[np.ndarray, np.ndarray], average: int) -> None:
     n = len(case[0])
     bits = precision.allotted(np.tile(4.0 ** -np.arange(9), (n, 1)), np.tile(np.arange(9.0), (n, 1)), average)

@@ -51,7 +51,7 @@ def found(x: NDArray[np.int16] | NDArray[np.int8], weight: NDArray[np.int8]) -> 
 needs_bytes = pytest.mark.skipif(not products.BYTES, reason="no instruction for bytes")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.integers(0, 2**32),
     st.integers(1, 3),

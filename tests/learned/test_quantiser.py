@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcodec.learned.quantiser import Quantiser
@@ -19,7 +19,6 @@ def ranges(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-@settings(deadline=None)
 @given(ranges(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_inside_of_the_range_it_is_within_half_a_step(ends: tuple[np.ndarray, np.ndarray], unit_step: bool, seed: int) -> None:
     low, high = ends
@@ -35,7 +34,6 @@ def test_inside_of_the_range_it_is_within_half_a_step(ends: tuple[np.ndarray, np
     assert (error <= bound + slack).all()
 
 
-@settings(deadline=None)
 @given(ranges(), st.booleans())
 def test_levels_come_back_as_they_were(ends: tuple[np.ndarray, np.ndarray], unit_step: bool) -> None:
     low, high = ends
@@ -45,7 +43,6 @@ def test_levels_come_back_as_they_were(ends: tuple[np.ndarray, np.ndarray], unit
     np.testing.assert_array_equal(quantiser.quantise(quantiser.dequantise(q)), q)
 
 
-@settings(deadline=None)
 @given(ranges())
 def test_outside_of_the_range_it_is_clipped(ends: tuple[np.ndarray, np.ndarray]) -> None:
     quantiser = Quantiser.spanning(*ends, unit_step=False)
@@ -54,7 +51,6 @@ def test_outside_of_the_range_it_is_clipped(ends: tuple[np.ndarray, np.ndarray])
     assert (quantiser.quantise(np.full(shape, -1e9, np.float32)) == 0).all()
 
 
-@settings(deadline=None)
 @given(ranges(), st.lists(values, min_size=2, max_size=20))
 def test_it_keeps_the_order(ends: tuple[np.ndarray, np.ndarray], ys: list[float]) -> None:
     quantiser = Quantiser.spanning(*ends, unit_step=True)

@@ -10,7 +10,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchcodec.report import page as pages
@@ -105,7 +105,6 @@ def _coordinates(svg: str) -> list[float]:
     return [float(v) for v in re.findall(r'(?:x|y|x1|x2|y1|y2|cx|cy|width|height)="(-?[\d.einf]+)"', svg)]
 
 
-@settings(deadline=None)
 @example([[(1.0, 0.0), (1.0, 9.4e-191)]])
 @example([[(1.0, 30.0), (1.0, 30.0 + 1e-14)]])
 @given(
@@ -135,7 +134,6 @@ def test_rate_distortion_puts_points_where_they_belong() -> None:
     assert y40 < y30
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50), st.floats(-1e3, 1e3), st.floats(1e-6, 1e6))
 def test_histogram_of_any_numbers(counts: list[int], low: float, span: float) -> None:
     edges = [low + span * i / len(counts) for i in range(len(counts) + 1)]
