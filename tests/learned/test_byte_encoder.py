@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from batchcodec.errors import BatchcodecError
 from batchcodec.learned.hyperprior import kernels, quantising
@@ -69,10 +72,21 @@ def test_nearly_the_same_latents(stride: int, channels: int, width: int, blocks:
     assert np.abs(found - expected.numpy()).mean() < 0.06 * nonlinear
 
 
-@pytest.mark.parametrize(("name", "quality"), [("photo-gray", 40), ("photo-rgb", 40), ("photo-rgb", 95)])
-def test_bytes_and_errors_are_those_of_float32(name: str, quality: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_pictures(channels: int) -> Pixels:
+    """Smooth and of little contrast, as most of a photograph is: uint8 [4, 256, 256, C]."""
+    whole = [Image.fromarray(image.squeeze()) for image in np.tile(pictures(channels)[::2], (1, 2, 2, 1))]
+    large = np.stack([np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC)) for image in whole])
+    return (90 + large.reshape(*large.shape[:3], channels) * 0.3).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [1, 40, 100])
+@pytest.mark.parametrize("name", ["photo-gray", "photo-rgb"])
+@pytest.mark.parametrize("made", [pictures, plain_pictures])
+def test_bytes_and_errors_are_those_of_float32(
+    made: Callable[[int], Pixels], name: str, quality: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blob = read(name)
-    images = pictures(1 if "gray" in name else 3)
+    images = made(1 if "gray" in name else 3)
     spec = GroupSpec(len(images), ImageSpec.of(images[0]))
 
     def packed() -> tuple[int, float]:
@@ -95,8 +109,8 @@ def test_bytes_and_errors_are_those_of_float32(name: str, quality: int, monkeypa
     n_bytes, psnr = packed()
     monkeypatch.setattr(LoadedModel, "byte_encoder", property(Plain))
     plain_bytes, plain_psnr = packed()
-    assert abs(n_bytes / plain_bytes - 1) < 0.003
-    assert abs(psnr - plain_psnr) < 0.02
+    assert abs(n_bytes / plain_bytes - 1) < 0.012
+    assert abs(psnr - plain_psnr) < 0.08
 
 
 def test_large_images_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
