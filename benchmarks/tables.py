@@ -87,7 +87,7 @@ def effort() -> str:
     for row in run["rows"]:
         rows.setdefault(row["effort"], []).append(row)
     cells = [
-        [str(level), *(f"{row['percent']:+.1f} %" for row in found), f"{found[0]['images_per_second']:.1f}"]
+        [str(level), *(f"{row['percent']:+z.1f} %" for row in found), f"{found[0]['images_per_second']:.1f}"]
         for level, found in sorted(rows.items())
     ]
     qualities = [f"bytes at equal PSNR, quality {row['quality']}" for row in next(iter(rows.values()))]
