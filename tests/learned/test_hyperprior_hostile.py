@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcodec.entropy import gaussian, leb128, values
@@ -460,7 +460,7 @@ def stored() -> bytes:
     return LoadedModel(complete()).without_encoder()
 
 
-quiet = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+quiet = settings(max_examples=40)
 
 
 def _flipped(data: st.DataObject, blob: bytes, end: int) -> bytes:
